@@ -1,0 +1,149 @@
+"""The records that pass between the layers: columns of the tables, and small frozen values.
+
+Tables are polars frames whose columns are declared here once; values are frozen dataclasses.
+"""
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import polars as pl
+
+AT = pl.Datetime("us", "UTC")
+
+EVENT_COLUMNS: dict[str, pl.DataType] = {
+    "event_id": pl.String(),
+    "user_id": pl.String(),
+    "item_id": pl.String(),
+    "kind": pl.String(),
+    "at": AT,
+    "value": pl.Float64(),
+    "request_id": pl.String(),
+    "position": pl.Int32(),
+    "propensity": pl.Float64(),
+    "query": pl.String(),
+    "received_at": AT,
+}
+"""One row per event. `value`: rating or amount; `position`: 0-based rank shown; `query`: free text that was asked."""
+
+EVENT_REQUIRED = ("event_id", "user_id", "item_id", "kind", "at", "received_at")
+
+CATALOGUE_COLUMNS: dict[str, pl.DataType] = {
+    "item_id": pl.String(),
+    "title": pl.String(),
+    "body": pl.String(),
+    "category": pl.String(),
+    "published_at": AT,
+    "attributes": pl.String(),
+    "vector": pl.List(pl.Float32()),
+}
+"""One row per item. `attributes`: a JSON object; `vector`: an image or other external embedding."""
+
+CATALOGUE_REQUIRED = ("item_id", "title")
+
+REQUEST_COLUMNS: dict[str, pl.DataType] = {
+    "request_id": pl.String(),
+    "user_id": pl.String(),
+    "at": AT,
+    "query": pl.String(),
+    "shown": pl.List(pl.String()),
+    "relevant": pl.List(pl.String()),
+    "gain": pl.List(pl.Float32()),
+    "position": pl.List(pl.Int32()),
+}
+"""One row per request. `shown` is empty where only positives are logged; `gain` aligns with `relevant`,
+`position` with `shown`."""
+
+Task = Literal["rank", "classify"]
+Outcome = Literal["promoted", "waiting", "refused", "quarantined", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class SnapshotManifest:
+    """An immutable window of events. `sha256` is of the Parquet file; times are UTC ISO-8601."""
+
+    snapshot_id: str
+    sha256: str
+    rows: int
+    counts_by_kind: dict[str, int]
+    window_start: str
+    window_end: str
+    watermark: str
+    late_rows: int
+    quarantined_rows: int
+    path: str
+    dvc_md5: str | None = None
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One measured condition. `low`/`high`: the 95% interval of `observed`, None where it is not a sample."""
+
+    name: str
+    metric: str
+    slice: str
+    comparison: Literal[">=", "<="]
+    threshold: float
+    observed: float
+    low: float | None
+    high: float | None
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """All gates of one challenger against one champion."""
+
+    challenger_digest: str
+    champion_digest: str | None
+    snapshot_id: str
+    created_at: str
+    requests: int
+    users: int
+    gates: tuple[GateResult, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """True when there is at least one gate and every gate passed."""
+        return bool(self.gates) and all(gate.passed for gate in self.gates)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Names of the gates that refused."""
+        return tuple(gate.name for gate in self.gates if not gate.passed)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, verdict included."""
+        return asdict(self) | {"passed": self.passed, "refusals": list(self.refusals)}
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a bundle comes from."""
+
+    task: Task
+    round_id: str
+    snapshot_id: str
+    data_sha256: str
+    parent_version: str | None
+    git_commit: str
+    params_sha256: str
+    seed: int
+    learned_until: datetime
+    libraries: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What one round came to. `stages_s`: seconds by stage; `metrics`: prequential scores and losses."""
+
+    round_id: str
+    snapshot_id: str
+    outcome: Outcome
+    version: str | None
+    bundle_digest: str | None
+    reason: str
+    stages_s: dict[str, float]
+    metrics: dict[str, float]
