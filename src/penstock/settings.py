@@ -1,0 +1,246 @@
+"""Typed settings: params.yaml holds every value, the environment may override any.
+
+Nothing here has a default: a value lives in params.yaml and nowhere else. An override is
+PENSTOCK__SECTION__KEY=value, read as YAML, so lists and numbers keep their types.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from penstock.errors import SettingsError
+from penstock.records import Task
+
+PREFIX = "PENSTOCK__"
+PARAMS_FILE = "PENSTOCK_PARAMS"
+
+
+class Section(BaseModel):
+    """A frozen group of settings; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StateSettings(Section):
+    home: Path
+    url: str
+    lease_s: float = Field(gt=0)
+
+
+class DataSettings(Section):
+    dir: Path
+    window_minutes: float = Field(gt=0)
+    allowed_lateness_minutes: float = Field(ge=0)
+    clock_skew_minutes: float = Field(ge=0)
+    positive_rating_min: float
+    max_text_chars: int = Field(gt=0)
+    gains: dict[str, float]
+
+
+class ValidationSettings(Section):
+    min_rows: int = Field(ge=1)
+    max_bad_row_share: float = Field(ge=0, le=1)
+    volume_factor: float = Field(gt=1)
+    click_rate_factor: float = Field(gt=1)
+    history_snapshots: int = Field(ge=1)
+    min_history: int = Field(ge=1)
+
+
+class FeatureSettings(Section):
+    half_lives_h: list[float] = Field(min_length=1)
+    cooccurrence_half_life_h: float = Field(gt=0)
+    history_length: int = Field(ge=1)
+    refresh: Literal["event", "window"]
+
+
+class TextSettings(Section):
+    encoder: str
+    max_tokens: int = Field(ge=4, le=512)
+    tuned_layers: int = Field(ge=0)
+    lora_rank: int = Field(ge=1)
+    lora_alpha: float = Field(gt=0)
+
+
+class ModelSettings(Section):
+    width: int = Field(ge=4)
+    attention_width: int = Field(ge=2)
+    cross_layers: int = Field(ge=0)
+    hidden: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class TrainingSettings(Section):
+    optimizer: Literal["adamw", "adagrad", "ogd"]
+    learning_rate: float = Field(gt=0)
+    text_learning_rate: float = Field(ge=0)
+    residual_learning_rate: float = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    batch_requests: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    warmup_epochs: int = Field(ge=1)
+    negatives: int = Field(ge=1)
+    popular_negative_share: float = Field(ge=0, le=1)
+    replay_share: float = Field(ge=0)
+    replay_capacity: int = Field(ge=0)
+    text_steps_per_round: int = Field(ge=0)
+    text_items_per_step: int = Field(ge=1)
+    max_gradient_norm: float = Field(gt=0)
+    spike_factor: float = Field(gt=1)
+    holdout_share: float = Field(gt=0, lt=1)
+
+
+class ExportSettings(Section):
+    opset: int = Field(ge=18)
+    max_parity_error: float = Field(gt=0)
+
+
+class GateSettings(Section):
+    min_requests: int = Field(ge=1)
+    bootstrap_resamples: int = Field(ge=100)
+    confidence: float = Field(gt=0.5, lt=1)
+    ndcg_margin: float = Field(ge=0)
+    auc_margin: float = Field(ge=0)
+    log_loss_margin: float = Field(ge=0)
+    max_parity_error: float = Field(gt=0)
+    max_latency_ms: float = Field(gt=0)
+    max_size_mb: float = Field(gt=0)
+
+
+class PromotionSettings(Section):
+    policy: Literal["manual", "automatic"]
+    approval_expires_h: float = Field(gt=0)
+
+
+class RegistrySettings(Section):
+    name: str
+    tracking_uri: str
+    artifacts: Path
+    environment: str
+
+
+class ServiceSettings(Section):
+    host: str
+    port: int = Field(ge=0, le=65535)
+    poll_s: float = Field(gt=0)
+    candidates: int = Field(ge=1)
+    max_body_bytes: int = Field(ge=1000)
+    max_k: int = Field(ge=1)
+    max_batch: int = Field(ge=1)
+
+
+class ScheduleSettings(Section):
+    round_minutes: float = Field(gt=0)
+    rebuild_cron: str
+    watch_minutes: float = Field(gt=0)
+
+
+class BacktestSettings(Section):
+    windows: int = Field(ge=1)
+    warmup: float = Field(gt=0, lt=1)
+    max_requests_per_window: int = Field(ge=1)
+    cadences: list[str] = Field(min_length=1)
+
+
+class SimulateSettings(Section):
+    items: int = Field(ge=10)
+    users: int = Field(ge=2)
+    days: float = Field(gt=0)
+    requests_per_day: int = Field(ge=1)
+    shown: int = Field(ge=2)
+
+
+class Settings(Section):
+    """All of params.yaml."""
+
+    task: Task
+    seed: int
+    state: StateSettings
+    data: DataSettings
+    validation: ValidationSettings
+    features: FeatureSettings
+    text: TextSettings
+    model: ModelSettings
+    training: TrainingSettings
+    export: ExportSettings
+    gates: GateSettings
+    promotion: PromotionSettings
+    registry: RegistrySettings
+    service: ServiceSettings
+    schedule: ScheduleSettings
+    backtest: BacktestSettings
+    simulate: SimulateSettings
+
+    def sha256(self) -> str:
+        """Digest of every value; equal settings have equal digests."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def override(self, changes: Mapping[str, Any]) -> "Settings":
+        """A copy with dotted keys replaced, validated again: ``override({"gates.min_requests": 5})``."""
+        tree = self.model_dump(mode="json")
+        for dotted, value in changes.items():
+            _set(tree, dotted.split("."), value)
+        return _validated(tree, "override")
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read params.yaml and apply the environment's overrides.
+
+    Args:
+        path: the file; else $PENSTOCK_PARAMS, else ./params.yaml.
+        environment: where PENSTOCK__SECTION__KEY overrides are looked up.
+
+    Raises:
+        SettingsError: no such file, not YAML, an unknown or missing key, a value of the wrong type.
+    """
+    source = path or Path(environment.get(PARAMS_FILE, "params.yaml"))
+    try:
+        tree = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"{source} cannot be read ({error.strerror}); run from the project's folder or set {PARAMS_FILE}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{source} is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{source} holds {type(tree).__name__}, expected sections of settings")
+    for name, text in sorted(environment.items()):
+        if name.startswith(PREFIX):
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise SettingsError(f"{name}={text!r} cannot be read as a YAML value: {error}") from error
+            _set(tree, name.removeprefix(PREFIX).lower().split("__"), value)
+    return _validated(tree, str(source))
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        child = tree.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise SettingsError(f"{'.'.join(keys)}: {key} is a value, not a section")
+        tree = child
+    tree[keys[-1]] = value
+
+
+def _validated(tree: dict[str, Any], source: str) -> Settings:
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"])
+            found = "" if item["type"] == "missing" else f", found {item['input']!r}"
+            lines.append(f"  {key}: {_reason(item['type'], item['msg'])}{found}")
+        raise SettingsError(f"{source}: {len(lines)} setting(s) cannot be used\n" + "\n".join(lines)) from error
+
+
+def _reason(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "no such setting; params.yaml lists them all"
+    return message
