@@ -153,6 +153,7 @@ class SimulateSettings(Section):
     days: float = Field(gt=0)
     requests_per_day: int = Field(ge=1)
     shown: int = Field(ge=2)
+    item_life_h: float = Field(gt=0)
 
 
 class Settings(Section):

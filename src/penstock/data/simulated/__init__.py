@@ -1,0 +1,1 @@
+"""The parts of the simulated marketplace; `penstock.data.simulate` puts them together."""
