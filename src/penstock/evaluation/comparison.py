@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.errors import GateError
-from penstock.metrics import Floats, Ints, bootstrap_mean, hit_rate_at, mrr_at, ndcg_at, paired_bootstrap, recall_at
+from penstock.metrics import Floats, Ints, bootstrap_mean, hit_rate_at, mrr_at, ndcg_at, recall_at
 
 HIT_DEPTH = 10
 RANK_DEPTH = 100
@@ -100,16 +100,21 @@ def curve(metrics: RequestMetrics, window_at: Sequence[str]) -> list[dict[str, A
 
 
 def overall(metrics: RequestMetrics, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Means over all requests, with the interval of NDCG@10; every mean is None where there is no request."""
+    """Means over all requests and the interval of NDCG@10; None where no request, or one user, leaves none."""
     found: dict[str, Any] = {"requests": len(metrics), "users": len(np.unique(metrics.user_R))}
     for name, label in METRICS.items():
         found[label] = float(getattr(metrics, f"{name}_R").mean()) if len(metrics) else None
-    found["ndcg@10_ci95"] = list(_mean(metrics.ndcg_R, metrics.user_R, bootstrap)[1:]) if len(metrics) else None
+    enough = found["users"] > 1
+    found["ndcg@10_ci95"] = list(_interval(metrics.ndcg_R, metrics.user_R, bootstrap)) if enough else None
     return found
 
 
 def difference(fresh: RequestMetrics, stale: RequestMetrics, bootstrap: Bootstrap) -> dict[str, Any] | None:
-    """Fresh minus stale NDCG@10 by paired bootstrap over users; None where there is no request.
+    """Fresh minus stale NDCG@10 by paired bootstrap over users.
+
+    Returns:
+        None where there is no request; else ndcg@10 (the mean difference), low and high (None with one user:
+        nothing can be drawn), relative (to the stale mean; None where that is 0), requests, users.
 
     Raises:
         GateError: the two were scored on different requests.
@@ -120,11 +125,12 @@ def difference(fresh: RequestMetrics, stale: RequestMetrics, bootstrap: Bootstra
         )
     if not len(fresh):
         return None
-    mean, low, high = paired_bootstrap(
-        fresh.ndcg_R, stale.ndcg_R, fresh.user_R, bootstrap.resamples, bootstrap.seed, bootstrap.confidence
-    )
-    stale_mean = float(stale.ndcg_R.mean())
-    return {"ndcg@10": mean, "low": low, "high": high, "relative": mean / stale_mean if stale_mean > 0 else None}
+    gain_R, users = fresh.ndcg_R - stale.ndcg_R, len(np.unique(fresh.user_R))
+    low, high = _interval(gain_R, fresh.user_R, bootstrap) if users > 1 else (None, None)
+    mean, stale_mean = float(gain_R.mean()), float(stale.ndcg_R.mean())
+    relative = mean / stale_mean if stale_mean > 0 else None
+    counts = {"requests": len(fresh), "users": users}
+    return {"ndcg@10": mean, "low": low, "high": high, "relative": relative, **counts}
 
 
 def summarise(
@@ -142,27 +148,39 @@ def summarise(
         methods: cadences and baselines by name, all on the same requests.
         slices: by slice name (new users, young items, unseen items), the same methods on that slice; item
             slices hold the requests that led to such an item, measured on those items alone.
-        compute_s: seconds of learning by cadence.
+        compute_s: seconds of learning by cadence; a method that is not named here is a baseline.
         protocol: what a reader needs to repeat it (data, windows, warm-up, seed).
         fresh, stale: which two methods differ in freshness alone; None where one was not run.
     """
-    pair = fresh is not None and stale is not None
-    whole = difference(methods[fresh], methods[stale], bootstrap) if fresh and stale else None
-    by_slice: dict[str, Any] = {}
-    for name, parts in slices.items():
-        gap = difference(parts[fresh], parts[stale], bootstrap) if fresh and stale else None
-        by_slice[name] = {"methods": {key: overall(part, bootstrap) for key, part in parts.items()}, "freshness": gap}
+    if fresh is None or stale is None:
+        fresh = stale = None
+    gaps = {
+        name: difference(parts[fresh], parts[stale], bootstrap) if fresh and stale else None
+        for name, parts in {"": methods, **slices}.items()
+    }
+    means = {name: overall(metrics, bootstrap) for name, metrics in methods.items()}
+    baselines = [name for name in methods if name not in compute_s]
+    best = max(baselines, key=lambda name: means[name]["ndcg@10"] or 0.0, default=None)
+    against = difference(methods[fresh], methods[best], bootstrap) if fresh and best else None
     return {
         "protocol": dict(protocol),
         "confidence": bootstrap.confidence,
-        "fresh": fresh if pair else None,
-        "stale": stale if pair else None,
-        "methods": {name: overall(metrics, bootstrap) for name, metrics in methods.items()},
-        "freshness": whole,
-        "slices": by_slice,
+        "fresh": fresh,
+        "stale": stale,
+        "methods": means,
+        "freshness": gaps[""],
+        "best_baseline": best,
+        "against_baseline": against,
+        "slices": {
+            name: {
+                "methods": {key: overall(part, bootstrap) for key, part in parts.items()},
+                "freshness": gaps[name],
+            }
+            for name, parts in slices.items()
+        },
         "compute_s": dict(compute_s),
     }
 
 
-def _mean(value_R: Floats, user_R: npt.NDArray[Any], bootstrap: Bootstrap) -> tuple[float, float, float]:
-    return bootstrap_mean(value_R, user_R, bootstrap.resamples, bootstrap.seed, bootstrap.confidence)
+def _interval(value_R: Floats, user_R: npt.NDArray[Any], bootstrap: Bootstrap) -> tuple[float, float]:
+    return bootstrap_mean(value_R, user_R, bootstrap.resamples, bootstrap.seed, bootstrap.confidence)[1:]

@@ -54,6 +54,12 @@ def running_gain(fresh: Curve, stale: Curve) -> Floats:
     return np.asarray(np.cumsum(gain_W) / np.maximum(np.cumsum(requests_W), 1), np.float64)
 
 
+def mean_of(curve: Curve) -> float:
+    """NDCG@10 over all requests of a curve."""
+    requests_W = column(curve, "requests")
+    return float((column(curve, "ndcg") * requests_W).sum() / max(requests_W.sum(), 1))
+
+
 def column(curve: Curve, name: str) -> Floats:
     """One column of a curve as float64."""
     return np.asarray([row[name] for row in curve], np.float64)
@@ -65,11 +71,11 @@ def _times(curve: Curve) -> list[datetime]:
 
 def _quality(axis: Any, curves: Mapping[str, Curve], models: Sequence[str]) -> None:
     colours, dashes = iter(MODEL_COLOURS * 9), iter(BASELINE_DASHES * 9)
-    drawn = sorted(((name, curve) for name, curve in curves.items() if curve), key=lambda pair: pair[0] not in models)
-    for name, curve in drawn:
+    means = {name: mean_of(curve) for name, curve in curves.items() if curve}
+    for name in sorted(means, key=lambda name: (name not in models, -means[name])):
+        curve = curves[name]
         ndcg_W, requests_W = column(curve, "ndcg"), column(curve, "requests")
-        mean = float((ndcg_W * requests_W).sum() / max(requests_W.sum(), 1))
-        label = f"{name}  {mean:.4f}"
+        label = f"{name}  {means[name]:.4f}"
         if name in models:
             colour = next(colours)
             axis.plot(_times(curve), ndcg_W, ".", color=colour, alpha=0.3, markersize=5)

@@ -14,6 +14,8 @@ from penstock.evaluation.curves import Curve, draw_curves
 from penstock.evaluation.gate_page import render
 from penstock.evaluation.whole_file import write_whole
 
+COLUMNS = {"ndcg": "NDCG@10", "hr": "HR@10", "mrr": "MRR@100", "recall": "Recall@100"}
+
 
 @dataclass(frozen=True)
 class ReportFiles:
@@ -50,46 +52,48 @@ def write_backtest_report(out: Path, curves: Mapping[str, Curve], summary: Mappi
     return files
 
 
-def freshness_sentence(gap: Mapping[str, Any] | None, fresh: str, stale: str, confidence: float) -> str:
-    """What the difference says, in words: better, worse, or not to be told apart."""
+def gain_sentence(gap: Mapping[str, Any] | None, ours: str, theirs: str, confidence: float) -> str:
+    """What a difference of NDCG@10 says, in words: better, worse, or not to be told apart."""
     if gap is None:
         return "No request, so nothing can be said."
+    relative = "" if gap["relative"] is None else f" ({gap['relative']:+.1%})"
+    amount = f"NDCG@10 {gap['ndcg@10']:+.4f}{relative}"
     low, high = gap["low"], gap["high"]
-    interval = f"({confidence:.0%} interval {low:+.4f} to {high:+.4f}, paired bootstrap over users)"
-    relative = "" if gap["relative"] is None else f", {gap['relative']:+.1%} of its value,"
-    amount = f"{gap['ndcg@10']:+.4f} NDCG@10{relative} {interval}"
+    if low is None or high is None:
+        return f"“{ours}” minus “{theirs}”: {amount}, from a single user: without an interval it says little."
+    interval = f"{confidence:.0%} interval {low:+.4f} to {high:+.4f} by paired bootstrap over {gap['users']} users"
     if low > 0:
-        return f"Freshness pays: “{fresh}” against “{stale}” is {amount}."
+        return f"“{ours}” beats “{theirs}”: {amount}, {interval}."
     if high < 0:
-        return f"Freshness costs: “{fresh}” against “{stale}” is {amount}."
-    return f"No difference can be told: “{fresh}” against “{stale}” is {amount}; the interval holds 0."
+        return f"“{ours}” loses to “{theirs}”: {amount}, {interval}."
+    return f"“{ours}” and “{theirs}” cannot be told apart: {amount}, {interval}, which holds 0."
 
 
 def _page(summary: Mapping[str, Any], models: list[str], picture: bytes) -> str:
-    methods = summary["methods"]
-    pair = summary["fresh"] is not None
-    names = {"fresh": summary["fresh"], "stale": summary["stale"], "confidence": summary["confidence"]}
-    best_baseline = max(
-        (name for name in methods if name not in models), key=lambda name: methods[name]["ndcg@10"] or 0.0, default=None
-    )
+    fresh, stale, confidence = summary["fresh"], summary["stale"], summary["confidence"]
+
+    def sentence(gap: Mapping[str, Any] | None, theirs: str | None) -> str:
+        return gain_sentence(gap, fresh, theirs, confidence) if fresh and theirs else ""
+
     slices = [
         {
             "name": name,
             "rows": _rows(part["methods"], models),
             "requests": max((row["requests"] for row in part["methods"].values()), default=0),
-            "sentence": freshness_sentence(part["freshness"], **names) if pair else "",
+            "sentence": sentence(part["freshness"], stale),
         }
         for name, part in summary["slices"].items()
     ]
     return render(
         "backtest.html",
-        sentence=freshness_sentence(summary["freshness"], **names) if pair else "",
-        against_baseline=_against_baseline(methods, summary["fresh"], best_baseline),
+        sentence=sentence(summary["freshness"], stale),
+        against_baseline=sentence(summary["against_baseline"], summary["best_baseline"]),
         protocol=summary["protocol"],
-        columns=list(METRICS.values()),
-        rows=_rows(methods, models),
+        confidence=f"{confidence:.0%}",
+        columns=[COLUMNS[name] for name in METRICS],
+        rows=_rows(summary["methods"], models),
         slices=slices,
-        compute=_compute(summary["compute_s"], methods),
+        compute=_compute(summary["compute_s"], summary["methods"]),
         picture=base64.b64encode(picture).decode(),
     )
 
@@ -112,17 +116,6 @@ def _rows(methods: Mapping[str, Any], models: list[str]) -> list[dict[str, Any]]
         text = "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
         rows.append({"name": name, "model": name in models, "cells": cells, "interval": text})
     return rows
-
-
-def _against_baseline(methods: Mapping[str, Any], fresh: str | None, baseline: str | None) -> str:
-    if fresh is None or baseline is None or methods[fresh]["ndcg@10"] is None:
-        return ""
-    ours, theirs = methods[fresh]["ndcg@10"], methods[baseline]["ndcg@10"]
-    word = "above" if ours > theirs else "below" if ours < theirs else "equal to"
-    return (
-        f"The best baseline is {baseline} with NDCG@10 {theirs:.4f}; “{fresh}” has {ours:.4f}, which is {word} it. "
-        "This is a comparison of means, without an interval."
-    )
 
 
 def _compute(compute_s: Mapping[str, float], methods: Mapping[str, Any]) -> list[dict[str, str]]:
