@@ -215,10 +215,10 @@ class Ease:
             )
         self.column_of_N = np.full(self.n_items, -1)
         self.column_of_N[items_S] = np.arange(len(items_S))
-        _, row_P = np.unique(user_P, return_inverse=True)
-        had_US = csr_array((np.ones(len(row_P)), (row_P, column_P)))
         if not len(items_S):
             return np.zeros((0, 0))
+        _, row_P = np.unique(user_P, return_inverse=True)
+        had_US = csr_array((np.ones(len(row_P)), (row_P, column_P)))
         gram_SS = (had_US.T @ had_US).toarray() + self.l2 * np.eye(len(items_S))
         factor_SS, failed = lapack.dpotrf(gram_SS, lower=1)
         inverse_SS, failed_too = lapack.dpotri(factor_SS, lower=1)
