@@ -3,6 +3,10 @@
 Tables are polars frames whose columns are declared here once; values are frozen dataclasses.
 """
 
+import hashlib
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -117,6 +121,23 @@ class GateReport:
     def to_json(self) -> dict[str, Any]:
         """A plain dict, verdict included."""
         return asdict(self) | {"passed": self.passed, "refusals": list(self.refusals)}
+
+    @property
+    def digest(self) -> str:
+        """sha256 hex of the report's content, a number that is not finite counted as null; an approval binds to it."""
+        content = json.dumps(plain_json(self.to_json()), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def plain_json(value: Any) -> Any:
+    """`value` as JSON can hold it: array and numpy values unwrapped, a number that is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain_json(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
