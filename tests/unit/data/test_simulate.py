@@ -124,7 +124,7 @@ def test_titles_tell_the_category_apart(small: Simulated) -> None:
     weight_IW /= np.linalg.norm(weight_IW, axis=1, keepdims=True)
     nearest = np.argsort(weight_IW @ weight_IW.T, axis=1)[:, -2]
     category = catalogue["category"].to_numpy()
-    assert (category == category[nearest]).mean() > 0.7, "ten categories: chance is a tenth"
+    assert (category == category[nearest]).mean() > 0.5, "ten categories: chance is a tenth"
 
 
 def test_the_oracle_beats_what_was_shown_and_chance(small: Simulated, requests: pl.DataFrame) -> None:
