@@ -251,7 +251,9 @@ def test_a_mapped_table_accounts_for_every_row(tmp_path: Path) -> None:
 
 
 def test_csv_jsonl_and_parquet_give_the_same_dataset(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"who": ["1", "2"], "what": ["i", "j"], "ms": [1_577_836_800_000, 1_577_836_801_000]})
+    frame = pl.DataFrame(
+        {"row": [4, 5], "who": ["1", "2"], "what": ["i", "j"], "ms": [1_577_836_800_000, 1_577_836_801_000]}
+    )
     folder = tmp_path / "own"
     folder.mkdir()
     frame.write_csv(folder / "log.csv")

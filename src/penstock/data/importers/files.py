@@ -14,7 +14,7 @@ def read_rows(path: Path, separator: str, names: tuple[str, ...], encoding: str 
     """A file without header, split literally: no quoting, any separator.
 
     Returns:
-        `names` as strings, empty as null, plus `row` (0-based line) and `fields` (how many the line really had).
+        `names` as strings, empty as null, plus `_row` (0-based line) and `fields` (how many the line really had).
 
     Raises:
         SchemaError: the file cannot be read or is not in `encoding`.
@@ -22,16 +22,16 @@ def read_rows(path: Path, separator: str, names: tuple[str, ...], encoding: str 
     lines = read_text(path, encoding).replace("\r\n", "\n").split("\n")
     if lines and not lines[-1]:
         lines.pop()
-    frame = pl.DataFrame({"line": lines}, schema={"line": pl.String}).with_row_index("row")
+    frame = pl.DataFrame({"line": lines}, schema={"line": pl.String}).with_row_index("_row")
     frame = frame.with_columns(pl.col("line").str.split(separator).alias("parts"))
     taken = [
         _none_if_empty(pl.col("parts").list.get(place, null_on_oob=True)).alias(n) for place, n in enumerate(names)
     ]
-    return frame.select("row", *taken, fields=pl.col("parts").list.len())
+    return frame.select("_row", *taken, fields=pl.col("parts").list.len())
 
 
 def read_csv(path: Path, columns: tuple[str, ...] = (), separator: str | None = None) -> pl.DataFrame:
-    """A file with a header and double-quote quoting, plain or gzip, as strings plus `row`.
+    """A file with a header and double-quote quoting, plain or gzip, as strings plus `_row`, its 0-based row.
 
     Args:
         path: the file.
@@ -51,7 +51,7 @@ def read_csv(path: Path, columns: tuple[str, ...] = (), separator: str | None = 
         decode(data, path, "utf-8")
         raise SchemaError(f"{path} is no table of comma- or tab-separated values: {error}; correct the file") from error
     need_columns(frame, columns, path)
-    return frame.with_row_index("row")
+    return frame.with_row_index("_row")
 
 
 def need_columns(frame: pl.DataFrame, columns: tuple[str, ...], path: Path) -> None:

@@ -40,7 +40,7 @@ def import_labels(source: Path, mapping: Mapping[str, str]) -> tuple[Dataset, Re
     path = find_file(source, ("train.csv", "gold-dataset-sinha-khandait.csv"), "labelled texts")
     table = read_csv(path)
     name, names = _known_set(table, mapping, path)
-    rows = table.select("row", **{field: pl.col(column) for column, field in names.items()})
+    rows = table.select("_row", **{field: pl.col(column) for column, field in names.items()})
     timed = "dates" in rows.columns or "at" in rows.columns
     rows = _gold_times(rows) if "dates" in rows.columns else rows
     rows = rows.with_columns(at=read_times(rows["at"])) if "at" in rows.columns else _made_up_times(rows)
@@ -56,7 +56,7 @@ def import_labels(source: Path, mapping: Mapping[str, str]) -> tuple[Dataset, Re
         "item_id",
         "query",
         "at",
-        event_id=pl.lit(f"{name}-") + pl.col("row").cast(pl.String).str.zfill(7),
+        event_id=pl.lit(f"{name}-") + pl.col("_row").cast(pl.String).str.zfill(7),
         user_id=pl.lit("-"),
         kind=pl.lit("label"),
     )

@@ -42,7 +42,7 @@ def import_mind(source: Path, mapping: Mapping[str, str]) -> tuple[Dataset, Reco
             "impression id seen before": ~pl.col("impression").is_first_distinct(),
         },
     )
-    kept = kept.sort("at", "row").with_columns(request_id=pl.lit("mind-") + pl.col("impression"))
+    kept = kept.sort("at", "_row").with_columns(request_id=pl.lit("mind-") + pl.col("impression"))
     shown = _shown(kept)
     clicks = shown.filter(pl.col("clicked") == "1").with_columns(
         event_id=pl.col("event_id") + "-click", kind=pl.lit("click"), position=pl.lit(None, dtype=pl.Int64)

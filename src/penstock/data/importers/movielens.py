@@ -62,14 +62,14 @@ def import_movielens(source: Path, mapping: Mapping[str, str]) -> tuple[Dataset,
         },
     )
     kept, again = sift(
-        kept.sort("whole", "row"),
+        kept.sort("whole", "_row"),
         {"movie rated before by this user": ~pl.struct("user_id", "item_id").is_first_distinct()},
     )
     events = kept.select(
         "user_id",
         "item_id",
         "value",
-        event_id=pl.lit("ml-") + pl.col("row").cast(pl.String).str.zfill(9),
+        event_id=pl.lit("ml-") + pl.col("_row").cast(pl.String).str.zfill(9),
         at=(pl.col("whole") * 1_000_000).cast(AT),
         kind=pl.lit("rating"),
     )
@@ -98,7 +98,7 @@ def _read_latest(path: Path) -> tuple[str, pl.DataFrame, pl.DataFrame]:
     ratings = read_csv(path, ("userId", "movieId", "rating", "timestamp"))
     movies = read_csv(path.with_name("movies.csv"), ("movieId", "title", "genres")).rename({"movieId": "item_id"})
     renamed = ratings.select(
-        "row",
+        "_row",
         user_id="userId",
         item_id="movieId",
         stars="rating",

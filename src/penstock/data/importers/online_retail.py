@@ -55,7 +55,7 @@ def import_online_retail(source: Path, mapping: Mapping[str, str]) -> tuple[Data
         "value",
         user_id=pl.col("CustomerID").str.strip_chars().str.replace(r"\.0$", ""),
         item_id="StockCode",
-        event_id=pl.lit("or-") + pl.col("row").cast(pl.String).str.zfill(8),
+        event_id=pl.lit("or-") + pl.col("_row").cast(pl.String).str.zfill(8),
         kind=pl.lit("purchase"),
     )
     dataset = assemble(events, _catalogue(kept), "online-retail", "UCI Online Retail", repeats=True, logged="positives")

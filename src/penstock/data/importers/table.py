@@ -39,8 +39,8 @@ def import_table(source: Path, mapping: Mapping[str, str]) -> tuple[Dataset, Rec
     """
     table = _read(source)
     _check(table, mapping, source)
-    rows = table.select("row", *[pl.col(column).alias(field) for column, field in mapping.items()])
-    typed = rows.with_columns([_typed(rows[name]) for name in rows.columns if name != "row"])
+    rows = table.select("_row", *[pl.col(column).alias(field) for column, field in mapping.items()])
+    typed = rows.with_columns([_typed(rows[name]) for name in rows.columns if name != "_row"])
     unread = [name for name in (*TIMES, *NUMBERS) if name in rows.columns]
     marks = typed.with_columns(
         [(rows[name].is_not_null() & typed[name].is_null()).alias(f"{name}?") for name in unread]
@@ -68,9 +68,9 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         if name.endswith(".parquet"):
             with path.open("rb") as file:
-                return pl.read_parquet(file).with_row_index("row")
+                return pl.read_parquet(file).with_row_index("_row")
         if name.endswith((".jsonl", ".ndjson")):
-            return pl.read_ndjson(read_bytes(path), infer_schema_length=None).with_row_index("row")
+            return pl.read_ndjson(read_bytes(path), infer_schema_length=None).with_row_index("_row")
     except OSError as error:
         raise SchemaError(f"{path} cannot be read ({error.strerror}); give the file's place") from error
     except pl.exceptions.PolarsError as error:
@@ -79,7 +79,7 @@ def _read(path: Path) -> pl.DataFrame:
 
 
 def _check(table: pl.DataFrame, mapping: Mapping[str, str], path: Path) -> None:
-    need_columns(table.drop("row"), tuple(mapping), path)
+    need_columns(table.drop("_row"), tuple(mapping), path)
     fields = list(mapping.values())
     unknown = [field for field in fields if field not in FIELDS]
     if unknown:
@@ -112,7 +112,7 @@ def _events(rows: pl.DataFrame) -> pl.DataFrame:
     if "kind" not in rows.columns:
         rows = rows.with_columns(kind=pl.lit(DEFAULT_KIND))
     if "event_id" not in rows.columns:
-        rows = rows.with_columns(event_id=pl.lit("row-") + pl.col("row").cast(pl.String).str.zfill(9))
+        rows = rows.with_columns(event_id=pl.lit("row-") + pl.col("_row").cast(pl.String).str.zfill(9))
     return rows.select([name for name in EVENT_COLUMNS if name in rows.columns])
 
 
@@ -120,7 +120,7 @@ def _items(rows: pl.DataFrame) -> pl.DataFrame:
     # An item's text is the newest non-null one of each field.
     present = [name for name in ITEM_FIELDS if name in rows.columns]
     newest = [pl.col(name).drop_nulls().last() for name in present]
-    items = rows.sort("at", "row").group_by("item_id", maintain_order=True).agg(newest)
+    items = rows.sort("at", "_row").group_by("item_id", maintain_order=True).agg(newest)
     return items if "title" in present else items.with_columns(title=pl.lit(None, dtype=pl.String))
 
 
