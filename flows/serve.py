@@ -1,0 +1,104 @@
+"""`make up`: the HTTP service as a process of its own, and scheduled rounds beside it.
+
+Two processes, because a round keeps its interpreter busy for seconds and must not slow a request down. There is no
+Prefect server to keep alive: each flow runs against the temporary one that Prefect starts in this process.
+Rejected: Prefect's `serve`, which needs a server, pauses its schedules on shutdown and loses a tick to a long run.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from flows.schedule import Job, run_jobs
+from penstock.settings import Settings, load_settings
+
+log = logging.getLogger("penstock.flows")
+STOP_S = 15.0
+
+
+def round_once() -> str | None:
+    """One round as a flow; a failed one is logged by Prefect and says so here, and the champion keeps serving."""
+    from flows.online_round import online_round
+
+    return _line(online_round(return_state=True))
+
+
+def watch_once() -> str | None:
+    """One look at what a crash may have left behind."""
+    from flows.watch import watch
+
+    return _line(watch(return_state=True))
+
+
+def _line(state: Any) -> str | None:
+    if not state.is_completed():
+        return f"{state.name}: {state.message}"
+    result = state.result()
+    return str(result) if result else None
+
+
+def start_service(settings: Settings) -> "subprocess.Popen[bytes]":
+    """The service in a process of its own, in a process group of its own so that Ctrl-C reaches us first."""
+    child = subprocess.Popen([sys.executable, "-m", "penstock.cli", "serve"], start_new_session=True)
+    log.info("service: http://%s:%d (process %d)", settings.service.host, settings.service.port, child.pid)
+    return child
+
+
+def stop_service(child: "subprocess.Popen[bytes]") -> None:
+    """Ask it to finish its requests; after STOP_S seconds, insist."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def up(settings: Settings) -> int:
+    """Run until SIGINT or SIGTERM, or until the service ends; the exit code."""
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+    child = start_service(settings)
+
+    def follow() -> None:
+        child.wait()
+        stop.set()
+
+    threading.Thread(target=follow, name="service", daemon=True).start()
+    try:
+        run_jobs(
+            [
+                Job("round", settings.schedule.round_minutes * 60, round_once),
+                Job("watch", settings.schedule.watch_minutes * 60, watch_once),
+            ],
+            stop,
+        )
+        died = child.poll()
+    finally:
+        stop_service(child)
+    if died is not None:
+        log.error("the service ended with code %d; what it printed is above", died)
+        return died or 1
+    return 0
+
+
+def main() -> None:
+    """Start everything in the current folder."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    sys.exit(up(load_settings()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""How the demo prints: numbered steps with their seconds, tables, verdicts."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from penstock.records import GateReport
+
+OUTCOME_STYLE = {
+    "promoted": "green",
+    "waiting": "yellow",
+    "refused": "red",
+    "quarantined": "red",
+    "failed": "bold red",
+    "skipped": "dim",
+}
+
+
+class Show:
+    """One narrator for the whole demo.
+
+    Args:
+        steps: how many steps there will be.
+        console: where to print; a recording console in the tests.
+    """
+
+    def __init__(self, steps: int, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self.steps = steps
+        self.started_s = time.monotonic()
+        self.count = 0
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """A numbered headline, and the seconds it took once it is over."""
+        self.count += 1
+        self.console.print(f"\n[bold]{self.count}/{self.steps}  {title}[/]")
+        began_s = time.monotonic()
+        yield
+        self.console.print(f"[dim]{time.monotonic() - began_s:.1f} s[/]", justify="right")
+
+    def line(self, text: str) -> None:
+        """One line under the current step."""
+        self.console.print(f"  {text}")
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> "Iterator[Progress]":
+        """A progress bar; call `progress.advance(progress.task_ids[0])`."""
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            progress.add_task(label, total=total)
+            yield progress
+
+    def table(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()
+    ) -> None:
+        """A table; columns named in `numbers` are right-aligned."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            table.add_column(column, justify="right" if column in numbers else "left", no_wrap=column in numbers)
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, str) else _cell(cell) for cell in row))
+        self.console.print(table)
+
+    def gates(self, report: GateReport) -> None:
+        """Every gate's verdict with the observed value, its interval and the threshold."""
+        rows = [
+            (
+                "[green]pass[/]" if gate.passed else "[bold red]refused[/]",
+                gate.name,
+                gate.observed,
+                _interval(gate.low, gate.high),
+                f"{gate.comparison} {gate.threshold:g}",
+            )
+            for gate in report.gates
+        ]
+        self.table("", ("verdict", "gate", "observed", "95% interval", "threshold"), rows, numbers=("observed",))
+
+    def before_and_after(self, before: Sequence[str], after: Sequence[str]) -> None:
+        """Two top tens side by side; what is new or moved up is marked."""
+        place = {title: rank for rank, title in enumerate(before)}
+        rows: list[tuple[object, ...]] = []
+        for rank, title in enumerate(after):
+            old = place.get(title)
+            if old is None:
+                mark = "[green]new[/]"
+            elif old == rank:
+                mark = ""
+            else:
+                mark = f"[green]▲{old - rank}[/]" if old > rank else f"[dim]▼{rank - old}[/]"
+            rows.append((rank + 1, escape(before[rank]) if rank < len(before) else "", escape(title), mark))
+        self.table("", ("#", "before the clicks", "after the clicks", ""), rows, numbers=("#",))
+
+    def close(self, address: str) -> None:
+        """The last lines: how long it took, and where to go on."""
+        self.console.print(f"\n[bold green]The loop is closed[/] in {time.monotonic() - self.started_s:.0f} s.")
+        self.console.print(f"Console: [bold]{address}[/]   (start it with: make up)")
+
+
+def outcome(name: str) -> str:
+    """A round's outcome in its colour."""
+    return f"[{OUTCOME_STYLE.get(name, 'default')}]{name}[/]"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.4f} … {high:.4f}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else str(value)
