@@ -5,13 +5,16 @@ Depths as everywhere in penstock: NDCG@10, HR@10, MRR@100, Recall@100. R request
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from penstock.errors import GateError
 from penstock.metrics import Floats, Ints, bootstrap_mean, hit_rate_at, mrr_at, ndcg_at, recall_at
+
+if TYPE_CHECKING:  # prequential scoring imports the inference engine; comparing numbers must not
+    from penstock.evaluation.prequential import RankedRequests
 
 HIT_DEPTH = 10
 RANK_DEPTH = 100
@@ -20,10 +23,10 @@ METRICS = {"ndcg": "ndcg@10", "hr": "hr@10", "mrr": "mrr@100", "recall": "recall
 
 @dataclass(frozen=True)
 class RequestMetrics:
-    """Per-request figures of one method; `window_R`: 0-based window of each request, `user_R`: its user."""
+    """Per-request figures of one method; `request_R`: id of each request, by which methods are paired."""
 
+    request_R: npt.NDArray[Any]
     user_R: npt.NDArray[Any]
-    window_R: Ints
     ndcg_R: Floats
     hr_R: Floats
     mrr_R: Floats
@@ -35,8 +38,8 @@ class RequestMetrics:
     def where(self, mask_R: npt.NDArray[np.bool_]) -> "RequestMetrics":
         """The requests of a slice."""
         return RequestMetrics(
+            self.request_R[mask_R],
             self.user_R[mask_R],
-            self.window_R[mask_R],
             self.ndcg_R[mask_R],
             self.hr_R[mask_R],
             self.mrr_R[mask_R],
@@ -53,9 +56,21 @@ class Bootstrap:
     confidence: float
 
 
+def from_ranked(ranked: "RankedRequests") -> RequestMetrics:
+    """The figures that prequential scoring collected."""
+    return RequestMetrics(
+        np.array(ranked.request_id, np.int64),
+        np.array(ranked.user, np.str_),
+        np.array(ranked.ndcg, np.float64),
+        np.array(ranked.hit, np.float64),
+        np.array(ranked.mrr, np.float64),
+        np.array(ranked.recall, np.float64),
+    )
+
+
 def measure(
+    request: Sequence[Any] | npt.NDArray[Any],
     user: Sequence[str] | npt.NDArray[Any],
-    window: Sequence[int] | Ints,
     ranked: Sequence[Sequence[Hashable]],
     relevant: Sequence[Sequence[Hashable]],
 ) -> RequestMetrics:
@@ -64,9 +79,9 @@ def measure(
     Raises:
         GateError: lengths that differ, a request without a relevant item, an item twice in one list.
     """
-    if not len(user) == len(window) == len(ranked) == len(relevant):
+    if not len(request) == len(user) == len(ranked) == len(relevant):
         raise GateError(
-            f"measure: {len(user)} users, {len(window)} windows, {len(ranked)} rankings, {len(relevant)} truths"
+            f"measure: {len(request)} requests, {len(user)} users, {len(ranked)} rankings, {len(relevant)} truths"
         )
     request_F: list[int] = []
     rank_F: list[int] = []
@@ -80,8 +95,8 @@ def measure(
     n_relevant_R = [len(wanted) for wanted in relevant]
     columns = (request_F, rank_F, n_relevant_R)
     return RequestMetrics(
+        np.asarray(request),
         np.asarray(user),
-        np.asarray(window, np.int64),
         ndcg_at(*columns, HIT_DEPTH),
         hit_rate_at(*columns, HIT_DEPTH),
         mrr_at(*columns, RANK_DEPTH),
@@ -89,11 +104,16 @@ def measure(
     )
 
 
-def curve(metrics: RequestMetrics, window_at: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per window that has requests: window, at (its start, ISO-8601), ndcg, hr, mrr, recall, requests."""
+def curve(metrics: RequestMetrics, window_R: Ints, window_at: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per window that has requests: window, at, ndcg, hr, mrr, recall, requests.
+
+    Args:
+        window_R: 0-based window of each request.
+        window_at: start of each window, ISO-8601.
+    """
     rows = []
-    for window in np.unique(metrics.window_R).tolist():
-        part = metrics.where(metrics.window_R == window)
+    for window in np.unique(window_R).tolist():
+        part = metrics.where(window_R == window)
         means = {name: float(getattr(part, f"{name}_R").mean()) for name in METRICS}
         rows.append({"window": window, "at": window_at[window], **means, "requests": len(part)})
     return rows
@@ -119,7 +139,7 @@ def difference(fresh: RequestMetrics, stale: RequestMetrics, bootstrap: Bootstra
     Raises:
         GateError: the two were scored on different requests.
     """
-    if not (np.array_equal(fresh.user_R, stale.user_R) and np.array_equal(fresh.window_R, stale.window_R)):
+    if not (np.array_equal(fresh.user_R, stale.user_R) and np.array_equal(fresh.request_R, stale.request_R)):
         raise GateError(
             f"difference: {len(fresh)} and {len(stale)} requests that are not the same; score both on one set"
         )
@@ -152,8 +172,6 @@ def summarise(
         protocol: what a reader needs to repeat it (data, windows, warm-up, seed).
         fresh, stale: which two methods differ in freshness alone; None where one was not run.
     """
-    if fresh is None or stale is None:
-        fresh = stale = None
     gaps = {
         name: difference(parts[fresh], parts[stale], bootstrap) if fresh and stale else None
         for name, parts in {"": methods, **slices}.items()

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,16 @@ def write_backtest_report(out: Path, curves: Mapping[str, Curve], summary: Mappi
 
     Args:
         curves: rows per window {window, at, ndcg, hr, mrr, recall, requests} by method, cadences and baselines.
+            `at`: the window's start, ISO-8601 or UTC seconds; windows without requests are left out.
         summary: as `comparison.summarise` makes it; further keys are kept in summary.json.
 
     Raises:
         GateError: a figure that is not finite, or no curve at all.
     """
+    curves = {name: _with_requests(curve) for name, curve in curves.items()}
     if not any(curves.values()):
         raise GateError("backtest report: no window has a request; give the stream more events or fewer windows")
-    tree = dict(summary) | {"curves": {name: [dict(row) for row in curve] for name, curve in curves.items()}}
+    tree = dict(summary) | {"curves": curves}
     try:
         text = json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False, default=_unwrapped)
     except (ValueError, TypeError) as error:
@@ -50,6 +53,17 @@ def write_backtest_report(out: Path, curves: Mapping[str, Curve], summary: Mappi
     write_whole(files.picture, picture)
     write_whole(files.page, _page(summary, models, picture).encode())
     return files
+
+
+def _with_requests(curve: Curve) -> list[dict[str, Any]]:
+    """The rows that measured something, `at` as ISO-8601 and `window` as an integer."""
+    rows = []
+    for row in curve:
+        if row["requests"]:
+            at = row["at"]
+            text = at if isinstance(at, str) else datetime.fromtimestamp(float(at), UTC).isoformat()
+            rows.append({**row, "at": text, "window": int(row["window"]), "requests": int(row["requests"])})
+    return rows
 
 
 def gain_sentence(gap: Mapping[str, Any] | None, ours: str, theirs: str, confidence: float) -> str:

@@ -4,19 +4,29 @@ import numpy as np
 import pytest
 
 from penstock.errors import GateError
-from penstock.evaluation.comparison import Bootstrap, RequestMetrics, curve, difference, measure, overall, summarise
+from penstock.evaluation.comparison import (
+    Bootstrap,
+    RequestMetrics,
+    curve,
+    difference,
+    from_ranked,
+    measure,
+    overall,
+    summarise,
+)
+from penstock.evaluation.prequential import RankedRequests
 
 BOOTSTRAP = Bootstrap(resamples=200, seed=7, confidence=0.95)
 
 
-def metrics(ndcg: list[float], user: list[str] | None = None, window: list[int] | None = None) -> RequestMetrics:
+def metrics(ndcg: list[float], user: list[str] | None = None) -> RequestMetrics:
     value_R = np.array(ndcg)
     user_R = np.array(user or [f"u{row}" for row in range(len(ndcg))])
-    return RequestMetrics(user_R, np.array(window or [0] * len(ndcg)), value_R, value_R, value_R, value_R)
+    return RequestMetrics(np.arange(len(ndcg)), user_R, value_R, value_R, value_R, value_R)
 
 
 def test_measure_by_hand() -> None:
-    found = measure(["a", "b"], [0, 1], [["x", "y"], ["x"]], [["y"], ["z"]])
+    found = measure([0, 1], ["a", "b"], [["x", "y"], ["x"]], [["y"], ["z"]])
     assert found.ndcg_R == pytest.approx([1 / np.log2(3), 0.0])
     assert found.hr_R.tolist() == [1.0, 0.0]
     assert found.mrr_R.tolist() == [0.5, 0.0]
@@ -24,7 +34,7 @@ def test_measure_by_hand() -> None:
 
 
 def test_items_beyond_the_hundredth_are_not_looked_at() -> None:
-    found = measure(["a"], [0], [list(range(200))], [[150]])
+    found = measure([0], ["a"], [list(range(200))], [[150]])
     assert found.recall_R.tolist() == [0.0]
 
 
@@ -34,16 +44,16 @@ def test_items_beyond_the_hundredth_are_not_looked_at() -> None:
         ([["x", "x"]], [["y"]], "lists an item twice"),
         ([["x"]], [["y", "y"]], "lists an item twice"),
         ([["x"]], [[]], "without a relevant item"),
-        ([], [["y"]], "1 users, 1 windows, 0 rankings, 1 truths"),
+        ([], [["y"]], "1 requests, 1 users, 0 rankings, 1 truths"),
     ],
 )
 def test_what_cannot_be_scored_is_an_error(ranked, relevant, message: str) -> None:
     with pytest.raises(GateError, match=message):
-        measure(["a"], [0], ranked, relevant)
+        measure([0], ["a"], ranked, relevant)
 
 
 def test_a_curve_has_a_row_for_each_window_with_requests() -> None:
-    rows = curve(metrics([0.0, 1.0, 0.5], window=[0, 0, 2]), ["t0", "t1", "t2"])
+    rows = curve(metrics([0.0, 1.0, 0.5]), np.array([0, 0, 2]), ["t0", "t1", "t2"])
     assert [(row["window"], row["at"], row["ndcg"], row["requests"]) for row in rows] == [
         (0, "t0", 0.5, 2),
         (2, "t2", 0.5, 1),
@@ -93,4 +103,14 @@ def test_summary_compares_with_the_stale_model_and_the_best_baseline() -> None:
 
 def test_without_a_stale_run_no_gain_is_claimed() -> None:
     found = summarise({"fresh": metrics([0.6])}, {}, {"fresh": 1.0}, {}, BOOTSTRAP, "fresh", None)
-    assert (found["fresh"], found["freshness"], found["best_baseline"]) == (None, None, None)
+    assert (found["freshness"], found["best_baseline"], found["against_baseline"]) == (None, None, None)
+
+
+def test_what_prequential_scoring_collected_is_compared_as_it_is() -> None:
+    ranked = RankedRequests(
+        request_id=[4], user=["a"], ndcg=[0.5], hit=[1.0], mrr=[0.25], recall=[0.75], items=[["x"]], n_relevant=[1]
+    )
+    found = from_ranked(ranked)
+    assert [found.ndcg_R[0], found.hr_R[0], found.mrr_R[0], found.recall_R[0]] == [0.5, 1.0, 0.25, 0.75]
+    assert (found.request_R.tolist(), found.user_R.tolist()) == ([4], ["a"])
+    assert len(from_ranked(RankedRequests())) == 0

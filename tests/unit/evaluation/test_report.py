@@ -12,17 +12,18 @@ from penstock.evaluation.curves import running_gain, smooth
 from penstock.evaluation.report import gain_sentence, write_backtest_report
 
 WINDOWS = 6
+WINDOW_R = np.sort(np.random.default_rng(1).integers(0, WINDOWS, 60))
 AT = [(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hour)).isoformat() for hour in range(WINDOWS)]
 
 
 def methods() -> dict[str, RequestMetrics]:
     rng = np.random.default_rng(0)
-    base_R, window_R = rng.random(60) * 0.5, np.sort(rng.integers(0, WINDOWS, 60))
+    base_R = rng.random(60) * 0.5
     user_R = np.array([f"u{row % 20}" for row in range(60)])
 
     def shifted(by: float) -> RequestMetrics:
         value_R = base_R + by
-        return RequestMetrics(user_R, window_R, value_R, value_R, value_R, value_R)
+        return RequestMetrics(np.arange(60), user_R, value_R, value_R, value_R, value_R)
 
     return {"fresh": shifted(0.2), "never": shifted(0.1), "popularity": shifted(0.0)}
 
@@ -39,7 +40,7 @@ def written(tmp_path, fresh: str | None = "fresh", stale: str | None = "never"):
         fresh,
         stale,
     )
-    return write_backtest_report(tmp_path, {name: curve(part, AT) for name, part in found.items()}, summary)
+    return write_backtest_report(tmp_path, {name: curve(part, WINDOW_R, AT) for name, part in found.items()}, summary)
 
 
 def test_the_three_files(tmp_path) -> None:
@@ -66,7 +67,8 @@ def test_the_page_says_what_freshness_brings_and_costs(tmp_path) -> None:
 def test_without_a_stale_run_the_page_claims_no_gain(tmp_path) -> None:
     html = written(tmp_path, stale=None).page.read_text()
     assert "the gain of freshness is not known" in html
-    assert "beats" not in html
+    assert "“never”:" not in html
+    assert "“fresh” beats “popularity”" in html
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_figures_that_are_not_finite_and_empty_streams_are_errors(tmp_path) -> N
     found = methods()
     summary = summarise(found, {}, {}, {"note": float("nan")}, Bootstrap(200, 7, 0.9), "fresh", "never")
     with pytest.raises(GateError, match="not finite"):
-        write_backtest_report(tmp_path, {"fresh": curve(found["fresh"], AT)}, summary)
+        write_backtest_report(tmp_path, {"fresh": curve(found["fresh"], WINDOW_R, AT)}, summary)
     with pytest.raises(GateError, match="no window has a request"):
         write_backtest_report(tmp_path, {"fresh": []}, summary)
     assert not list(tmp_path.iterdir())
@@ -102,3 +104,14 @@ def test_running_gain_is_over_all_requests_so_far() -> None:
     fresh = [{"ndcg": 0.5, "requests": 1}, {"ndcg": 0.2, "requests": 3}]
     stale = [{"ndcg": 0.1, "requests": 1}, {"ndcg": 0.2, "requests": 3}]
     assert running_gain(fresh, stale) == pytest.approx([0.4, 0.1])
+
+
+def test_windows_without_requests_are_left_out_and_times_may_be_seconds(tmp_path) -> None:
+    row = {"window": 0.0, "at": 1_767_225_600.0, "ndcg": 0.5, "hr": 0.5, "mrr": 0.5, "recall": 0.5, "requests": 4.0}
+    empty = row | {"window": 1.0, "ndcg": float("nan"), "requests": 0.0}
+    found = methods()
+    summary = summarise(found, {}, {"fresh": 1.0}, {}, Bootstrap(200, 7, 0.9), "fresh", None)
+    files = write_backtest_report(tmp_path, {"fresh": [row, empty], "popularity": [empty]}, summary)
+    curves = json.loads(files.summary.read_text())["curves"]
+    assert [(kept["window"], kept["at"]) for kept in curves["fresh"]] == [(0, "2026-01-01T00:00:00+00:00")]
+    assert curves["popularity"] == []
