@@ -89,6 +89,16 @@ def test_mind_without_its_catalogue_says_what_is_missing(mind: Path) -> None:
         imported("mind", mind)
 
 
+def test_a_broken_catalogue_line_is_numbered(mind: Path) -> None:
+    write(mind / "news.tsv", "N1\ta\tb\tc\td\te\tf\tg", "N2\tsports")
+    with pytest.raises(SchemaError, match=r"news.tsv, line 2 has 2 columns, expected 8"):
+        imported("mind", mind)
+    write(mind / "movies.dat", "1::A")
+    write(mind / "ratings.dat", "1::2::4::100")
+    with pytest.raises(SchemaError, match=r"movies.dat, line 1 has 2 columns, expected 3 separated by ::"):
+        imported("movielens", mind)
+
+
 def test_movielens_100k(tmp_path: Path) -> None:
     flags = "|".join("1" if place in (1, 3) else "0" for place in range(19))
     write(tmp_path / "ml" / "u.item", f"7|Café (1995)|01-Mar-1995||http://x|{flags}", encoding="iso-8859-1")

@@ -89,7 +89,7 @@ def _news(source: Path) -> pl.DataFrame:
     broken = news.filter((pl.col("fields") != NEWS_WIDTH) | pl.col("item_id").is_null())
     if len(broken):
         raise SchemaError(
-            f"{path}, line {broken['row'][0] + 1} has {broken['fields'][0]} columns, expected {NEWS_WIDTH} and a news "
+            f"{path}, line {broken['_row'][0] + 1} has {broken['fields'][0]} columns, expected {NEWS_WIDTH} and a news "
             f"id ({len(broken)} such lines); quotes are literal in this file, fetch it again"
         )
     subcategory = pl.struct(pl.col("subcategory")).struct.json_encode()

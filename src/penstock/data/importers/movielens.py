@@ -116,7 +116,7 @@ def _movies(path: Path, separator: str, fields: tuple[str, ...]) -> pl.DataFrame
     broken = movies.filter(pl.col("fields") != len(fields))
     if len(broken):
         raise SchemaError(
-            f"{path}, line {broken['row'][0] + 1} has {broken['fields'][0]} columns, expected {len(fields)} "
+            f"{path}, line {broken['_row'][0] + 1} has {broken['fields'][0]} columns, expected {len(fields)} "
             f"separated by {separator} ({len(broken)} such lines); fetch the release again"
         )
     return movies

@@ -1,6 +1,6 @@
 """What people do in the simulated marketplace: requests, what is shown, clicks, purchases and ratings.
 
-R requests, I items, P positions, F followed impressions; times in hours from the start.
+R requests (C: a chunk of them), J items on offer, P positions, F followed impressions; times in hours from the start.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from penstock.errors import SettingsError
 from penstock.settings import SimulateSettings
 
 CHUNK = 1024
-"""Requests at a time: bounds memory to CHUNK × items numbers."""
+"""Requests at a time: bounds memory to CHUNK × items on offer."""
 SECOND_H = 1 / 3600
 
 
@@ -59,12 +59,14 @@ def show(world: World, settings: SimulateSettings, rng: np.random.Generator) -> 
     user_R = _request_users(world, hour_R, rng)
     parts: list[tuple[Ints, Ints, Ints, Floats]] = []
     for start in range(0, len(hour_R), CHUNK):
-        appeal_RI = world.appeal(user_R[start : start + CHUNK], hour_R[start : start + CHUNK])
-        noisy_RI = 0.4 * appeal_RI + rng.gumbel(size=appeal_RI.shape)
-        item_RP = np.argsort(-noisy_RI, axis=1, kind="stable")[:, : settings.shown]
-        appeal_RP = np.take_along_axis(appeal_RI, item_RP, axis=1)
-        row, position = np.nonzero(np.isfinite(appeal_RP))
-        parts.append((row + start, position, item_RP[row, position], _chance(appeal_RP[row, position])))
+        user_C, hour_C = user_R[start : start + CHUNK], hour_R[start : start + CHUNK]
+        item_J = world.on_offer(hour_C[0], hour_C[-1])
+        appeal_CJ = world.appeal(user_C, hour_C, item_J)
+        noisy_CJ = 0.4 * appeal_CJ + rng.gumbel(size=appeal_CJ.shape)
+        place_CP = np.argsort(-noisy_CJ, axis=1, kind="stable")[:, : settings.shown]
+        appeal_CP = np.take_along_axis(appeal_CJ, place_CP, axis=1)
+        row, position = np.nonzero(np.isfinite(appeal_CP))
+        parts.append((row + start, position, item_J[place_CP[row, position]], _chance(appeal_CP[row, position])))
     request, position, item, attraction = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     empty = np.setdiff1d(np.arange(len(hour_R)), request)
     if len(empty):

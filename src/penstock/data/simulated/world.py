@@ -1,6 +1,7 @@
 """The hidden truth of the simulated marketplace: what items are like, what people like, and when.
 
-I items, U users, T topics, D latent dimensions, S styles, A anchors in time, B bursts; times in hours from the start.
+I items (J: some of them), U users, T topics, D latent dimensions, S styles, A anchors in time, B bursts;
+times in hours from the start.
 """
 
 from dataclasses import dataclass
@@ -75,26 +76,29 @@ class World:
         interest = self.users.interest_UAD
         return np.asarray((1 - share_R1) * interest[user_R, before_R] + share_R1 * interest[user_R, before_R + 1])
 
-    def fame_at(self, hour_R: Floats) -> Floats:
-        """What bursts add to every item [R, I] at each hour."""
-        bursts, items = self.bursts, self.items
+    def fame_at(self, hour_R: Floats, item_J: Ints) -> Floats:
+        """What bursts add to each of the J items [R, J] at each hour."""
+        bursts = self.bursts
         since_RB = hour_R[:, None] - bursts.start_h_B
         strength_RB = np.where(since_RB >= 0, bursts.strength_B * np.exp2(-since_RB.clip(0) / BURST_HALF_LIFE_H), 0.0)
-        touched_BI = (bursts.topic_B[:, None] == items.topic_I) | (
-            bursts.item_B[:, None] == np.arange(len(items.topic_I))
-        )
-        return np.asarray(strength_RB @ touched_BI.astype(np.float64))
+        touched_BJ = (bursts.topic_B[:, None] == self.items.topic_I[item_J]) | (bursts.item_B[:, None] == item_J)
+        return np.asarray(strength_RB @ touched_BJ.astype(np.float64))
 
-    def appeal(self, user_R: Ints, hour_R: Floats) -> Floats:
-        """Log-odds [R, I] that a user who looks at an item clicks it; -inf where it is not on offer."""
+    def on_offer(self, first_h: float, last_h: float) -> Ints:
+        """Indices of the items that are on offer at some time from `first_h` to `last_h`."""
+        return np.flatnonzero((self.items.born_h_I <= last_h) & (self.items.retired_h_I > first_h))
+
+    def appeal(self, user_R: Ints, hour_R: Floats, item_J: Ints) -> Floats:
+        """Log-odds [R, J] that a user who looks at an item clicks it; -inf where it is not on offer."""
         items = self.items
         taste_US1 = np.pad(self.users.taste_US, ((0, 0), (0, 1)))
-        appeal_RI = 4.5 * self.interest_at(user_R, hour_R) @ items.vector_ID.T
-        appeal_RI += taste_US1[user_R][:, items.style_I] + 0.5 * items.quality_I + self.fame_at(hour_R) - 4.0
-        age_RI = hour_R[:, None] - items.born_h_I
-        appeal_RI += 0.6 * np.exp(-age_RI.clip(0) / NOVELTY_H)
-        on_offer_RI = (age_RI >= 0) & (hour_R[:, None] < items.retired_h_I)
-        return np.asarray(np.where(on_offer_RI, appeal_RI, -np.inf))
+        appeal_RJ = 4.5 * self.interest_at(user_R, hour_R) @ items.vector_ID[item_J].T
+        appeal_RJ += taste_US1[user_R][:, items.style_I[item_J]] + 0.5 * items.quality_I[item_J] - 4.0
+        appeal_RJ += self.fame_at(hour_R, item_J)
+        age_RJ = hour_R[:, None] - items.born_h_I[item_J]
+        appeal_RJ += 0.6 * np.exp(-age_RJ.clip(0) / NOVELTY_H)
+        on_offer_RJ = (age_RJ >= 0) & (hour_R[:, None] < items.retired_h_I[item_J])
+        return np.asarray(np.where(on_offer_RJ, appeal_RJ, -np.inf))
 
 
 def make_world(settings: SimulateSettings, rng: np.random.Generator) -> World:
