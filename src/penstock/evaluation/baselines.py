@@ -109,19 +109,29 @@ class CoOccurrence:
     """Items that follow or precede the user's recent items in other users' histories, decayed.
 
     Two events of one user at most `recent` events apart count once for both directions, halved every
-    `half_life_h`. Scores are the mean over the last `recent` items of P(item | that item), newer ones
-    weighing more. Memory is the number of distinct pairs; a window costs one sparse sum over them.
+    `half_life_h`. The counts of a pair are divided by (all counts of the history's item) ** row_power and
+    (all counts of the candidate) ** column_power, then summed over the last `recent` items, newer ones
+    weighing more: 1 and 0 is a conditional probability, 1/2 and 1/2 a cosine. The defaults lie between; they
+    were the best compromise on the warm-up quarters of MovieLens 100K (.0975 against .0896 for 1 and 0) and
+    Online Retail (.194 for both). Memory is the number of distinct pairs; a window costs one sparse sum over them.
     """
 
     name = "co-occurrence"
 
     def __init__(
-        self, n_items: int, half_life_h: float, recent: int = 20, half_life_events: float | None = 10.0
+        self,
+        n_items: int,
+        half_life_h: float,
+        recent: int = 20,
+        half_life_events: float | None = 10.0,
+        row_power: float = 0.5,
+        column_power: float = 0.25,
     ) -> None:
         from scipy.sparse import csr_array
 
         self.half_life_s = half_life_seconds(half_life_h)
         self.recent, self.half_life_events = recent, half_life_events
+        self.row_power, self.column_power = row_power, column_power
         self.popularity = DecayedPopularity(n_items, half_life_h)
         self.pair_NN: Any = csr_array((n_items, n_items))
         self.pairs_of_N = np.zeros(n_items)
@@ -148,8 +158,9 @@ class CoOccurrence:
         last_L = np.asarray(history_L[-self.recent :], np.int64)
         if not len(last_L):
             return np.asarray(back_N, np.float64)
-        weight_L = recency_weights(len(last_L), self.half_life_events) / np.maximum(self.pairs_of_N[last_L], 1.0)
-        return np.asarray(weight_L @ self.pair_NN[last_L] + back_N, np.float64)
+        pairs_of_N = np.maximum(self.pairs_of_N, 1.0)
+        weight_L = recency_weights(len(last_L), self.half_life_events) / pairs_of_N[last_L] ** self.row_power
+        return np.asarray(weight_L @ self.pair_NN[last_L] / pairs_of_N**self.column_power + back_N, np.float64)
 
     def _pairs(self, user_E: Ints, item_E: Ints, at_s_E: Floats) -> tuple[Ints, Ints, Floats]:
         """Rows of both items and the later one's time, for every new pair; remembers each user's last items."""

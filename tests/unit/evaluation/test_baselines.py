@@ -58,10 +58,12 @@ def test_recent_repeats_weigh_more_with_a_half_life() -> None:
 
 
 def test_cooccurrence_by_hand() -> None:
-    model = CoOccurrence(3, half_life_h=1e9, half_life_events=None)
+    model = CoOccurrence(3, half_life_h=1e9, half_life_events=None, row_power=1, column_power=0)
     feed(model, (0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3), (2, 0, 4), (2, 2, 5))
     # Item 0 stood beside 1 twice and beside 2 once.
     assert model.scores(5, np.array([0]), 0.0) == pytest.approx([0, 2 / 3, 1 / 3], abs=1e-5)
+    model.row_power = model.column_power = 0.5
+    assert model.scores(5, np.array([0]), 0.0) == pytest.approx([0, 2 / 6**0.5, 1 / 3**0.5], abs=1e-5)
 
 
 def test_cooccurrence_equals_the_plain_loop_across_windows() -> None:
