@@ -15,8 +15,9 @@ from prefect.flow_runs import suspend_flow_run
 
 from flows.decision import Decision
 from penstock.data.state import open_state
-from penstock.pipeline import decisions
+from penstock.pipeline.decisions import settled
 from penstock.registry.store import open_registry
+from penstock.serving.decisions import Decisions
 from penstock.settings import Settings, load_settings
 
 
@@ -35,11 +36,11 @@ def carry_out(settings: Settings, version: str, decision: Decision) -> str:
     """
     state = open_state(settings.state.url)
     registry = open_registry(settings, state)
-    verdict: decisions.Verdict = "approve" if decision.approve else "reject"
-    made = decisions.settled(registry, state, version)
-    if made is None or made.decision != verdict:
-        now = datetime.now(UTC)
-        decisions.carry_out(registry, state, version, verdict, decision.actor, decision.reason, now)
+    made = settled(registry, state, version)
+    if made is None or (made.decision == "approve") != decision.approve:
+        decisions = Decisions(registry, state)
+        act = decisions.approve if decision.approve else decisions.reject
+        act(version, decision.actor, decision.reason, datetime.now(UTC))
     return registry.version(version).status
 
 

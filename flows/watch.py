@@ -11,7 +11,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import decision, runs
 from penstock.data.state import open_state
-from penstock.pipeline import decisions, upkeep
+from penstock.pipeline import upkeep
+from penstock.pipeline.decisions import settled
 from penstock.registry.store import open_registry
 from penstock.settings import Settings, load_settings
 
@@ -46,7 +47,7 @@ def follow_decisions(settings: Settings) -> list[str]:
         status = registry.version(version).status
         if status == "challenger":
             continue
-        made = decisions.settled(registry, state, version)
+        made = settled(registry, state, version)
         if made is None:
             runs.cancel(run, f"version {version} is {status}: nothing is left to decide")
         else:
