@@ -1,0 +1,158 @@
+"""The routes under /v1 that answer from the served version and take events in."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Query, Request
+from fastapi.responses import Response
+
+from penstock.errors import DataError
+from penstock.inference.scorer import Scored, UserContext
+from penstock.serving import api
+from penstock.serving.answers import Problematic, json_answer, named
+from penstock.serving.candidates import REST, Candidates, find_candidates
+from penstock.serving.policy import allowed_items, why
+from penstock.serving.runtime import Runtime, Served
+from penstock.serving.telemetry import Telemetry
+from penstock.settings import ServiceSettings
+
+FAILURES: dict[int | str, dict[str, Any]] = {
+    code: {"model": api.Failure, "description": text}
+    for code, text in (
+        (409, "the served version is for the other task"),
+        (413, "the body is too large"),
+        (422, "the request cannot be used; the error says why"),
+        (503, "no version is loaded yet"),
+    )
+}
+EVENT_EXAMPLES: dict[str, Any] = {
+    "one": {"summary": "one event", "value": api.EVENT_EXAMPLE},
+    "several": {"summary": "a batch", "value": {"events": [api.EVENT_EXAMPLE]}},
+}
+
+
+def v1_routes(runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry) -> APIRouter:
+    """Recommendations, events, similar items, classifications."""
+    router = APIRouter(prefix="/v1", responses=FAILURES)
+
+    @router.post("/recommendations", response_model=api.Recommendations, summary="Best items for a user")
+    def recommend(request: Request, body: api.RecommendationRequest) -> Response:
+        _check_k(body.k, settings)
+        served = runtime.current()
+        _check_task(served, "rank")
+        with served.lock:
+            answer = _recommend(served, body, settings.candidates, runtime.clock())
+        for item in answer["items"]:
+            telemetry.recommended.labels(item["source"]).inc()
+        return json_answer(named(request, served) | answer)
+
+    @router.post("/events", status_code=202, response_model=api.EventsAccepted, summary="Take in what users did")
+    def take_events(request: Request, body: Annotated[api.Events, Body(openapi_examples=EVENT_EXAMPLES)]) -> Response:
+        events = body.events if isinstance(body, api.EventBatch) else [body]
+        if len(events) > settings.max_batch:
+            raise Problematic(422, "invalid", f"events: {len(events)} at once, at most {settings.max_batch}; split")
+        now = runtime.clock()
+        result = runtime.accept([event.model_dump() | {"at": event.at or now} for event in events])
+        rejected = [
+            {"index": index, "event_id": event_id, "reason": reason} for index, event_id, reason in result.rejected
+        ]
+        counts = {"accepted": result.accepted, "duplicate": result.duplicates, "rejected": len(rejected)}
+        for outcome, count in counts.items():
+            telemetry.events.labels(outcome).inc(count)
+        content = {"accepted": result.accepted, "duplicates": result.duplicates, "rejected": rejected}
+        return json_answer(named(request, runtime.served) | content, 202)
+
+    @router.get("/items/{item_id}/similar", response_model=api.SimilarItems, summary="Items close to one")
+    def similar(
+        request: Request, item_id: Annotated[str, Path(max_length=256)], k: Annotated[int, Query(ge=1)] = 10
+    ) -> Response:
+        _check_k(k, settings)
+        served = runtime.current()
+        _check_task(served, "rank")
+        with served.lock:
+            if item_id not in served.scorer.state.row_of:
+                raise Problematic(404, "unknown_item", f"version {served.version} knows no item {item_id!a}")
+            near = served.scorer.similar(item_id, k)
+            items = [_item(served, other) | {"cosine": cosine} for other, cosine in near]
+        return json_answer(named(request, served) | {"item_id": item_id, "items": items})
+
+    @router.get("/users", response_model=api.Users, summary="Some users with a history, to try out")
+    def some_users(request: Request, k: Annotated[int, Query(ge=1)] = 20) -> Response:
+        _check_k(k, settings)
+        served = runtime.current()
+        _check_task(served, "rank")
+        with served.lock:
+            users = served.scorer.state.histories.users()[-k:]
+        return json_answer(named(request, served) | {"users": users[::-1]})
+
+    @router.post("/classifications", response_model=api.Classifications, summary="Label texts")
+    def classify(request: Request, body: api.ClassificationRequest) -> Response:
+        served = runtime.current()
+        _check_task(served, "classify")
+        with served.lock:
+            labels = list(served.scorer.labels)
+            probability_BK = served.scorer.classify(body.texts).tolist()
+        results = [
+            {"label": labels[row.index(max(row))], "probabilities": dict(zip(labels, row, strict=True))}
+            for row in probability_BK
+        ]
+        return json_answer(named(request, served) | {"results": results})
+
+    return router
+
+
+def _recommend(served: Served, body: api.RecommendationRequest, count: int, now: datetime) -> dict[str, Any]:
+    """The answer's own part; the caller holds the lock."""
+    scorer, user = served.scorer, _user(body, now)
+    unknown = [event.item_id for event in body.history or [] if event.item_id not in scorer.state.row_of]
+    if unknown:
+        raise DataError(
+            f"history: version {served.version} knows no item {unknown[0]!a} ({len(unknown)} such); leave it out, "
+            "or wait for a version that learned it"
+        )
+    wanted = body.filters
+    allowed_N = allowed_items(scorer, user, now, wanted.category, wanted.exclude, wanted.exclude_seen)
+    found = find_candidates(scorer, user, now, max(count, body.k), allowed_N)
+    ranked = scorer.rank(user, found.items, now, body.k) if found.items else []
+    known = len(scorer.history_of(user)) > 0
+    return {"known_user": known, "items": [_placed(served, scored, found, known) for scored in ranked]}
+
+
+def _user(body: api.RecommendationRequest, now: datetime) -> UserContext:
+    if body.history is None:
+        return UserContext(user_id=body.user_id, history=None if body.user_id else (), query=body.query)
+    past = tuple((event.item_id, event.kind, event.at or now) for event in body.history)
+    return UserContext(history=past, query=body.query)
+
+
+def _placed(served: Served, scored: Scored, found: Candidates, known: bool) -> dict[str, Any]:
+    source = found.source.get(scored.item_id, REST)
+    return _item(served, scored.item_id) | {
+        "score": scored.score,
+        "source": source,
+        "why": why(scored, source, newcomer=not known),
+        "features": scored.parts,
+    }
+
+
+def _item(served: Served, item_id: str) -> dict[str, Any]:
+    row = served.scorer.items.row(served.scorer.state.row_of[item_id], named=True)
+    return {"item_id": item_id, "title": row["title"], "category": row["category"]}
+
+
+def _check_k(k: int, settings: ServiceSettings) -> None:
+    if k > settings.max_k:
+        raise Problematic(422, "invalid", f"k: {k} is more than {settings.max_k} (service.max_k); ask for fewer")
+
+
+def _check_task(served: Served, wanted: str) -> None:
+    if served.scorer.task == wanted:
+        return
+    ranks = wanted == "classify"
+    verb, other = ("ranks items", "recommendations") if ranks else ("labels texts", "classifications")
+    raise Problematic(
+        409,
+        "other_task",
+        f"version {served.version} {verb} (task {served.scorer.task}); use /v1/{other}, or promote a version of task "
+        f"{wanted}",
+    )

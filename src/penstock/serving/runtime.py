@@ -1,0 +1,234 @@
+"""What serves right now, and how it is exchanged without a request noticing.
+
+A poller looks at the registry's pointer. A new champion is loaded, warmed and brought up to date beside the old one;
+then one reference is switched. Requests in flight hold the old reference and finish on it. Every scorer follows the
+journal by its sequence number, so whichever one serves has seen each accepted event once, also those that came in
+while it was loading or through another process.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from penstock.errors import BundleError, PenstockError
+from penstock.inference.scorer import UserContext
+from penstock.records import EVENT_COLUMNS
+from penstock.serving.ports import AcceptedLike, JournalLike, PointerLike, ScorerLike
+
+log = logging.getLogger(__name__)
+PAGE = 5_000
+
+
+class NotReady(PenstockError):
+    """No bundle is loaded yet."""
+
+
+@dataclass
+class Served:
+    """One loaded version. `seq`: the last journal entry it has seen; hold `lock` while using `scorer`."""
+
+    version: str
+    digest: str
+    scorer: ScorerLike
+    loaded_at: datetime
+    seq: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True)
+class LoadFailure:
+    """Why a version could not be brought up."""
+
+    version: str
+    digest: str
+    error: str
+    at: datetime
+
+
+@dataclass
+class SwapCounts:
+    """Since the start of this process."""
+
+    swapped: int = 0
+    failed: int = 0
+    poll_errors: int = 0
+
+
+class Runtime:
+    """Holds the served version. Threads: `current` and `accept` from any; `poll` from one at a time.
+
+    Args:
+        load: verifies a bundle folder and brings it up; raises BundleError.
+        state, decisions: the state database and what carries a person's decision; for the routes, unused here.
+        clock: the present, UTC.
+    """
+
+    def __init__(
+        self,
+        registry: PointerLike,
+        journal: JournalLike,
+        load: Callable[[Path], ScorerLike],
+        poll_s: float,
+        state: Any = None,
+        decisions: Any = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.registry: Any = registry
+        self.journal, self.state, self.decisions, self.clock = journal, state, decisions, clock
+        self.counts = SwapCounts()
+        self.failure: LoadFailure | None = None
+        self.poll_error: str | None = None
+        self._load, self._poll_s = load, poll_s
+        self._served: Served | None = None
+        self._polling, self._stop = threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._floor: tuple[datetime, int] | None = None
+
+    @property
+    def served(self) -> Served | None:
+        """The served version, None before the first one is loaded."""
+        return self._served
+
+    def current(self) -> Served:
+        """The served version.
+
+        Raises:
+            NotReady: none is loaded.
+        """
+        served = self._served
+        if served is None:
+            reason = self.failure.error if self.failure else self.poll_error or "the registry has no champion"
+            raise NotReady(f"no version is loaded: {reason}; promote one, or see /v1/status")
+        return served
+
+    def accept(self, events: list[dict[str, Any]]) -> AcceptedLike:
+        """Append events durably, then let the served version see them."""
+        accepted = self.journal.append(events, self.clock())
+        served = self._served
+        if served is not None:
+            with served.lock:
+                self._follow(served)
+        return accepted
+
+    def poll(self) -> bool:
+        """Look at the registry once; True when another version serves now.
+
+        A bundle that fails is counted, remembered and not tried again until the pointer moves; the old one stays.
+        """
+        with self._polling:
+            pointer = self.registry.champion_pointer()
+            self.poll_error = None
+            served = self._served
+            if served is not None:
+                with served.lock:
+                    self._follow(served)
+            if pointer is None or self._is_known(pointer[0], pointer[1]):
+                return False
+            number, digest, folder = pointer
+            try:
+                self._switch(number, digest, Path(folder))
+            except (PenstockError, OSError, RuntimeError, ValueError, MemoryError) as error:
+                self.counts.failed += 1
+                self.failure = LoadFailure(number, digest, f"{type(error).__name__}: {error}", self.clock())
+                log.error("version %s cannot serve, the old one stays: %s", number, error)
+                return False
+            return True
+
+    def start(self) -> None:
+        """Poll now, then every `poll_s` in a thread of its own."""
+        self._poll_safely()
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="penstock-poller", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the poller."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+            self._thread = None
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._poll_s):
+            self._poll_safely()
+
+    def _poll_safely(self) -> None:
+        try:
+            self.poll()
+        except Exception as error:  # a thread's edge: whatever it was, the service goes on and says so
+            self.counts.poll_errors += 1
+            self.poll_error = f"{type(error).__name__}: {error}"
+            log.exception("looking for a new champion failed")
+
+    def _is_known(self, number: str, digest: str) -> bool:
+        served, failure = self._served, self.failure
+        if served is not None and (served.version, served.digest) == (number, digest):
+            self.failure = None
+            return True
+        return failure is not None and (failure.version, failure.digest) == (number, digest)
+
+    def _switch(self, number: str, digest: str, folder: Path) -> None:
+        scorer = self._load(folder)
+        if scorer.digest != digest:
+            raise BundleError(
+                f"{folder} holds bundle {scorer.digest[:12]}, the registry expects {digest[:12]} for version {number}; "
+                "register the bundle again"
+            )
+        fresh = Served(number, digest, scorer, self.clock())
+        self._replay(fresh)
+        _warm(scorer, self.clock())
+        with fresh.lock:
+            self._served = fresh
+            self._follow(fresh)
+        self.counts.swapped += 1
+        self.failure = None
+        log.info("version %s serves (bundle %s)", number, digest[:12])
+
+    def _replay(self, served: Served) -> None:
+        """Let a new scorer see what was accepted after it learned; entries below `_floor` are known to be older."""
+        until = _utc(served.scorer.learned_until)
+        if self._floor is not None and self._floor[0] <= until:
+            served.seq = self._floor[1]
+        floor, older_only = served.seq, True
+        while True:
+            page = self.journal.read(served.seq, PAGE)
+            if page.is_empty():
+                break
+            newer = page.filter(pl.col("at") > until)
+            if older_only:
+                floor = int(page["seq"][-1]) if newer.is_empty() else int(newer["seq"][0]) - 1
+                older_only = newer.is_empty()
+            if len(newer):
+                served.scorer.observe(newer.select(list(EVENT_COLUMNS)))
+            served.seq = int(page["seq"][-1])
+        self._floor = (until, floor)
+
+    def _follow(self, served: Served) -> None:
+        """Observe what the journal accepted since; the caller holds the lock."""
+        while True:
+            page = self.journal.read(served.seq, PAGE)
+            if page.is_empty():
+                return
+            served.scorer.observe(page.select(list(EVENT_COLUMNS)))
+            served.seq = int(page["seq"][-1])
+
+
+def _warm(scorer: ScorerLike, now: datetime) -> None:
+    """Run every graph once: the first call of a session pays for its allocations."""
+    if scorer.task == "classify":
+        scorer.classify(["warm up"])
+        return
+    items = scorer.items["item_id"].head(16).to_list()
+    past = tuple((item, "click", now) for item in items[:2])
+    scorer.rank(UserContext(history=past, query="warm up"), items, now, 1)
+
+
+def _utc(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
