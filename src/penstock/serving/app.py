@@ -2,8 +2,9 @@
 
 import ipaddress
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,8 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     return app
 
 
-def open_runtime(settings: Settings) -> Runtime:
-    """The runtime of a real service: state database, registry, journal, onnxruntime."""
+def open_runtime(settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Runtime:
+    """The runtime of a real service: state database, registry, journal, onnxruntime; `clock` is the present, UTC."""
     from penstock.data.journal import Journal
     from penstock.data.state import open_state
     from penstock.registry.store import open_registry
@@ -69,7 +70,8 @@ def open_runtime(settings: Settings) -> Runtime:
     state = open_state(settings.state.url)
     registry = open_registry(settings, state)
     journal = Journal(state, settings.data)
-    return Runtime(registry, journal, Scorer.load, settings.service.poll_s, state, decisions=Decisions(registry, state))
+    decisions = Decisions(registry, state)
+    return Runtime(registry, journal, Scorer.load, settings.service.poll_s, state, decisions, clock)
 
 
 def serve(settings: Settings) -> None:

@@ -21,6 +21,7 @@ def docs_page(openapi: dict[str, Any]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>penstock: HTTP API</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="/console/icon.svg" type="image/svg+xml">'
         '<link rel="stylesheet" href="/console/console.css"></head><body class="docs">'
         '<header class="bar"><a class="brand" href="/">penstock</a><span class="dim">HTTP API</span>'
         '<nav><a href="/openapi.json">openapi.json</a></nav></header><main>'

@@ -32,7 +32,12 @@ def health_routes(runtime: Runtime, telemetry: Telemetry) -> APIRouter:
     def healthy(request: Request) -> Response:
         return json_answer(named(request, runtime.served) | {"status": "ok"})
 
-    @router.get("/readyz", response_model=api.Answer, summary="A version is loaded", responses={503: FAILURES[404]})
+    @router.get(
+        "/readyz",
+        response_model=api.Answer,
+        summary="A version is loaded",
+        responses={503: {"model": api.Failure, "description": "none is loaded"}},
+    )
     def ready(request: Request) -> Response:
         return json_answer(named(request, runtime.current()) | {"status": "ready"})
 
@@ -76,7 +81,9 @@ def decision_routes(runtime: Runtime, status_of: Callable[[], dict[str, Any]]) -
         runtime.decisions.reject(number, decision.actor, decision.reason, runtime.clock())
         return json_answer(named(request, runtime.served) | {"number": number, "decision": "rejected"})
 
-    @router.get("/reports/{number}", summary="Gate report of a version", response_class=HTMLResponse)
+    @router.get(
+        "/reports/{number}", summary="Gate report of a version", response_class=HTMLResponse, responses=FAILURES
+    )
     def report(number: Number) -> Response:
         folder = runtime.registry.report_dir(_version(runtime, number))
         page = None if folder is None else folder / REPORT_PAGE

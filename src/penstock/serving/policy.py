@@ -20,6 +20,9 @@ SOURCE_REASONS = {
     TASTE: "close to your taste",
     REST: "",
 }
+SAME_AS_SOURCE = {TOGETHER: "cooccurrence", AGAIN: "repeat", POPULAR: "popularity", TASTE: "category_affinity"}
+"""The feature that would say again what the source says."""
+
 FEATURE_REASONS = {
     "popularity": "popular lately",
     "rate": "chosen often when shown",
@@ -69,7 +72,7 @@ def why(scored: Scored, source: str, newcomer: bool) -> list[str]:
     reasons = [SOURCE_REASONS.get(source, source)]
     for name, lift in sorted(scored.parts.items(), key=lambda part: -part[1]):
         family = next((key for key in sorted(FEATURE_REASONS, key=len, reverse=True) if name.startswith(key)), None)
-        if family is not None and lift > 0:
+        if family is not None and lift > 0 and family != SAME_AS_SOURCE.get(source):
             reasons.append(FEATURE_REASONS[family])
     found = [reason for reason in dict.fromkeys(reasons) if reason]
     if not found:

@@ -141,8 +141,7 @@ class Runtime:
             return True
 
     def start(self) -> None:
-        """Poll now, then every `poll_s` in a thread of its own."""
-        self._poll_safely()
+        """Poll now, then every `poll_s`, in a thread of its own: the process answers while the first bundle loads."""
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, name="penstock-poller", daemon=True)
         self._thread.start()
@@ -155,6 +154,7 @@ class Runtime:
             self._thread = None
 
     def _run(self) -> None:
+        self._poll_safely()
         while not self._stop.wait(self._poll_s):
             self._poll_safely()
 
@@ -191,7 +191,11 @@ class Runtime:
         log.info("version %s serves (bundle %s)", number, digest[:12])
 
     def _replay(self, served: Served) -> None:
-        """Let a new scorer see what was accepted after it learned; entries below `_floor` are known to be older."""
+        """Let a new scorer see what was accepted after it learned; entries below `_floor` are known to be older.
+
+        An event that happened before `learned_until` but was accepted after the snapshot closed is left to the next
+        round: nothing tells whether this bundle has learned it, and counting it twice is worse than late.
+        """
         until = _utc(served.scorer.learned_until)
         if self._floor is not None and self._floor[0] <= until:
             served.seq = self._floor[1]

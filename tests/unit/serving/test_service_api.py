@@ -296,6 +296,18 @@ def test_examples_in_the_documentation_work(world: World) -> None:
         assert world.client.post("/v1/events", json=example["value"]).status_code == 202
 
 
+def test_a_fault_is_told_without_its_inside(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    world.scorers["first"].rank = broken  # type: ignore[method-assign]
+    answer = world.client.post("/v1/recommendations", json={})
+    assert answer.status_code == 500
+    assert answer.json()["request_id"] in answer.json()["error"]["message"]
+    assert "secret" not in answer.text
+    assert world.client.get("/v1/items/i1/similar").status_code == 200, "the lock was given back"
+
+
 def test_items_not_born_yet_are_not_shown(world: World) -> None:
     state = world.scorers["first"].state
     state.born_s_N[:] = (NOW + timedelta(days=1)).timestamp()

@@ -35,9 +35,9 @@ const short = (digest) => (digest ? digest.slice(0, 10) : "–");
 const clock = (iso) => (iso ? new Date(iso).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" }) : "–");
 function figure(value) {
   if (value === null || value === undefined) return "not measured";
+  if (value < 0) return `−${figure(-value)}`;
   if (value === 0) return "0";
-  const size = Math.abs(value);
-  return size < 0.001 ? value.toExponential(1) : size < 10 ? value.toFixed(4) : size < 1000 ? value.toFixed(1) : Math.round(value).toLocaleString();
+  return value < 0.001 ? value.toExponential(1) : value < 10 ? value.toFixed(4) : value < 1000 ? value.toFixed(1) : Math.round(value).toLocaleString();
 }
 function say(id, text, bad = false) { $(id).textContent = text; $(id).classList.toggle("bad", bad); }
 
@@ -54,7 +54,8 @@ function showNow(status) {
   const tiles = [
     ["Freshness", span(status.freshness_s), "event to serving, last promotion"],
     ["Champion's age", span(champion && champion.age_s), champion && champion.since_s !== null ? `serving for ${span(champion.since_s)}` : ""],
-    ["Serving here", service.version ? `v${service.version}` : "–", service.version ? `loaded ${span(service.loaded_s)} ago · ${service.swapped} swaps` : "not loaded"],
+    ["Serving here", service.version ? `v${service.version}` : "–", service.version ? `loaded ${span(service.loaded_s)} ago · ${service.swapped} ${service.swapped === 1 ? "swap" : "swaps"}` : "not loaded"],
+    ["Learned until", champion ? `${span((new Date(status.at) - new Date(champion.learned_until)) / 1000)} ago` : "–", "events after it move the counts live"],
     ["Snapshots", snapshots.accepted.toLocaleString(), `${snapshots.quarantined} quarantined`],
     ["Events waiting", events.pending.toLocaleString(), `of ${events.total.toLocaleString()} accepted`],
   ];
@@ -90,8 +91,22 @@ function showChallengers(list) {
   fill($("challenger-list"), ...(list.length ? list.map(card) : [make("p", { className: "dim", textContent: "Nobody waits. A version that passes its gates appears here for a decision." })]));
 }
 
+// The interval on a line, the side of the threshold that passes shaded: one look instead of three numbers.
+function picture(gate) {
+  const shape = (tag, properties) => { const part = document.createElementNS("http://www.w3.org/2000/svg", tag); Object.entries(properties).forEach(([name, value]) => part.setAttribute(name, value)); return part; };
+  const values = [gate.low, gate.high, gate.threshold, gate.observed].filter((value) => value !== null);
+  const from = Math.min(...values), width = Math.max(...values) - from || 1, x = (value) => 6 + (108 * (value - from)) / width;
+  const svg = shape("svg", { viewBox: "0 0 120 16", width: 120, height: 16, class: "picture", "aria-hidden": "true" });
+  const edge = x(gate.threshold), above = gate.comparison === ">=";
+  svg.append(shape("rect", { x: above ? edge : 0, y: 1, width: above ? 120 - edge : edge, height: 14, rx: 2, class: "allowed" }),
+    shape("line", { x1: x(gate.low), x2: x(gate.high), y1: 8, y2: 8, class: "range" }), shape("circle", { cx: x(gate.observed), cy: 8, r: 3.2, class: "point" }),
+    shape("line", { x1: edge, x2: edge, y1: 1, y2: 15, class: "edge" }));
+  return svg;
+}
+
 function gateRow(gate) {
-  const interval = gate.low === null || gate.high === null ? "" : `${figure(gate.low)} … ${figure(gate.high)}`;
+  const measured = gate.low !== null && gate.high !== null && gate.observed !== null;
+  const interval = measured ? make("span", {}, `${figure(gate.low)} … ${figure(gate.high)}`, picture(gate)) : "";
   return make("tr", {},
     make("th", { scope: "row" }, gate.name, make("small", { className: "dim", textContent: gate.slice && gate.slice !== "all" ? ` ${gate.slice}` : "" })),
     make("td", {}, make("span", { className: `verdict ${gate.passed ? "pass" : "fail"}`, textContent: gate.passed ? "passed" : "refused" })),
