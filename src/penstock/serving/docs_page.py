@@ -25,7 +25,7 @@ def docs_page(openapi: dict[str, Any]) -> str:
         '<link rel="stylesheet" href="/console/console.css"></head><body class="docs">'
         '<header class="bar"><a class="brand" href="/">penstock</a><span class="dim">HTTP API</span>'
         '<nav><a href="/openapi.json">openapi.json</a></nav></header><main>'
-        f'<section class="panel"><h1>{escape(openapi["info"]["title"])} {escape(openapi["info"]["version"])}</h1>'
+        f'<section class="panel"><h1>HTTP API, version {escape(openapi["info"]["version"])}</h1>'
         f'<p>{escape(openapi["info"].get("description", ""))}</p><ul class="index">{links}</ul></section>'
         f"{''.join(parts)}</main></body></html>"
     )
