@@ -30,7 +30,7 @@ up: setup ## service, console and scheduled rounds, until Ctrl-C
 	@$(BIN)/python -m flows.serve
 
 test: setup ## the whole suite: no network, no GPU
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff check src flows tests benchmarks

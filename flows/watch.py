@@ -1,4 +1,4 @@
-"""Put right what a crash left behind: aliases, rounds, flow runs that nobody runs, promotions that were decided.
+"""Put right what a crash left behind: aliases, flow runs that nobody runs, promotions decided elsewhere.
 
 Run it with no server as `python -m flows.watch`.
 """
@@ -6,11 +6,11 @@ Run it with no server as `python -m flows.watch`.
 from datetime import UTC, datetime
 from pathlib import Path
 
+from penstock.data.state import open_state
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import decision, runs
-from penstock.data.state import open_state
 from penstock.pipeline import upkeep
 from penstock.pipeline.decisions import settled
 from penstock.registry.store import open_registry
@@ -23,10 +23,10 @@ def repair_registry(settings: Settings) -> list[str]:
     return open_registry(settings, open_state(settings.state.url)).reconcile(datetime.now(UTC))
 
 
-@task(name="close stuck rounds", cache_policy=NO_CACHE)
-def close_stuck_rounds(settings: Settings) -> list[str]:
-    """Rounds whose worker lost its lease are ended as failed; their snapshots wait for the next round."""
-    return upkeep.close_stuck_rounds(open_state(settings.state.url), datetime.now(UTC))
+@task(name="find interrupted rounds", cache_policy=NO_CACHE)
+def find_interrupted_rounds(settings: Settings) -> list[str]:
+    """Rounds whose worker died; the next round takes their snapshots up."""
+    return upkeep.stuck_rounds(open_state(settings.state.url), datetime.now(UTC))
 
 
 @task(name="end dead flow runs", cache_policy=NO_CACHE)
@@ -59,15 +59,15 @@ def follow_decisions(settings: Settings) -> list[str]:
 
 @flow(name="watch")
 def watch(params: Path | None = None) -> list[str]:
-    """Everything that was put right, one line each; empty when nothing had to be."""
+    """Everything that was put right or found, one line each; empty when all is well."""
     settings = load_settings(params)
     return [
         *repair_registry(settings),
-        *close_stuck_rounds(settings),
+        *find_interrupted_rounds(settings),
         *end_dead_runs(settings),
         *follow_decisions(settings),
     ]
 
 
 if __name__ == "__main__":
-    print("\n".join(watch()) or "nothing had to be put right")
+    print("\n".join(watch()) or "all is well")

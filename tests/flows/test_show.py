@@ -1,8 +1,8 @@
 """What the demo prints is what happened."""
 
-from flows.show import Show
 from rich.console import Console
 
+from flows.show import Show
 from penstock.records import GateReport, GateResult
 
 

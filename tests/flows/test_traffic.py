@@ -4,6 +4,7 @@ import json
 import time
 
 import httpx
+
 from flows.traffic import Traffic, TrafficReport
 
 
