@@ -1,5 +1,6 @@
 """A worker in the test's own process: runs what is scheduled, the way a worker would, one after the other."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,10 +35,8 @@ def work(flow: Flow[..., Any], horizon_s: float = 5.0) -> list[str]:
         if run.state.state_details.scheduled_time > due:
             continue
         # A worker starts a run in a process that ends when the run suspends; here only the exception is left of that.
-        try:
+        with suppress(Pause):
             run_flow(flow, flow_run=run, parameters=run.parameters, return_type="state")
-        except Pause:
-            pass
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(run.id).state
         assert state is not None

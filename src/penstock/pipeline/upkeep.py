@@ -28,7 +28,7 @@ def stuck_rounds(state: State, now: datetime) -> list[str]:
     with state.read() as conn:
         found = conn.execute(query.order_by(rounds.c.started_at)).all()
     return [
-        f"round {row.round_id} of snapshot {row.snapshot_id}, begun {from_micros(row.started_at):%Y-%m-%d %H:%M:%S} UTC, "
+        f"round {row.round_id} of snapshot {row.snapshot_id}, begun {from_micros(row.started_at):%Y-%m-%d %H:%M} UTC, "
         "was interrupted: the next round takes its snapshot up"
         for row in found
     ]
