@@ -4,26 +4,21 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from penstock.data.state import METADATA, State
-from penstock.registry.tables import from_micros, to_micros
+from penstock.data import leases
+from penstock.data.state import State, from_micros, rounds
 
 ROUND_LEASE = "round"
 
 
 def round_is_running(state: State, now: datetime) -> bool:
     """True while somebody holds the lease of rounds."""
-    leases = METADATA.tables["leases"]
-    query = sa.select(leases.c.expires_at).where(leases.c.name == ROUND_LEASE, leases.c.holder.is_not(None))
-    with state.read() as conn:
-        expires_at = conn.execute(query).scalar_one_or_none()
-    return expires_at is not None and expires_at > to_micros(now)
+    return leases.current(state, ROUND_LEASE, now) is not None
 
 
-def stuck_rounds(state: State, now: datetime) -> list[str]:
+def interrupted_rounds(state: State, now: datetime) -> list[str]:
     """Rounds that say they run while nobody holds the lease, one line each; the next round takes their snapshots up."""
     if round_is_running(state, now):
         return []
-    rounds = METADATA.tables["rounds"]
     query = sa.select(rounds.c.round_id, rounds.c.snapshot_id, rounds.c.started_at).where(rounds.c.status == "running")
     with state.read() as conn:
         found = conn.execute(query.order_by(rounds.c.started_at)).all()

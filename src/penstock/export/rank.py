@@ -1,0 +1,87 @@
+"""A ranking model or classifier as graphs in memory, and how far they are from torch."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from penstock.export.graphs import template
+from penstock.export.modules import classify_spec, rank_specs, text_spec
+from penstock.features.examples import Examples
+from penstock.features.state import FeatureSpec
+from penstock.model.classifier import Classifier
+from penstock.model.ranking import RankingModel
+from penstock.model.text_encoder import TextEncoder
+from penstock.settings import Settings
+
+
+def _weights(module: nn.Module, prefix: str) -> dict[str, NDArray[np.float32]]:
+    return {f"{prefix}{name}": value.detach().float().cpu().numpy() for name, value in module.named_parameters()}
+
+
+def merged_encoder(encoder: TextEncoder) -> dict[str, NDArray[np.float32]]:
+    """The encoder's weights with LoRA merged in, under the names of the plain encoder."""
+    out: dict[str, NDArray[np.float32]] = {}
+    with torch.no_grad():
+        for name, module in encoder.bert.named_modules():
+            delta = module.get_delta_weight("default") if hasattr(module, "get_delta_weight") else None
+            for leaf, value in module.named_parameters(recurse=False):
+                path = f"{name}.{leaf}"
+                if "lora_" in path:
+                    continue
+                out[f"bert.{path.replace('.base_layer', '')}"] = value.float().cpu().numpy()
+            if delta is not None:
+                out[f"bert.{name}.weight"] = (module.base_layer.weight + delta).float().cpu().numpy()
+    return out
+
+
+def rank_graphs(model: RankingModel, settings: Settings, spec: FeatureSpec, text_width: int, cache: Path) -> dict[str, bytes]:
+    """user.onnx and rank.onnx with the model's weights."""
+    user, rank = (template(part, cache) for part in rank_specs(settings, spec, text_width))
+    return {
+        "user.onnx": user.patched(_weights(model.user, "tower.")),
+        "rank.onnx": rank.patched(_weights(model.rank, "head.")),
+    }
+
+
+def text_graph(encoder: TextEncoder, projection: Tensor | None, settings: Settings, cache: Path) -> bytes:
+    """text.onnx with LoRA merged, and the item projection where there is one."""
+    weights = merged_encoder(encoder)
+    if projection is not None:
+        weights["projection"] = projection.detach().float().cpu().numpy()
+    width = None if projection is None else projection.shape[1]
+    return template(text_spec(settings, width), cache).patched(weights)
+
+
+def classify_graph(network: Classifier, settings: Settings, text_width: int, cache: Path) -> bytes:
+    """classify.onnx with the classifier's weights."""
+    spec = classify_spec(settings, text_width, network.weight.shape[1])
+    return template(spec, cache).patched(_weights(network, ""))
+
+
+def item_vectors(model: RankingModel, text_NT: Tensor) -> NDArray[np.float32]:
+    """Item vectors [N, E]: projection of the text plus the item's residual."""
+    device = model.residual.device
+    with torch.no_grad():
+        vector_NE = model.item(text_NT.to(device)) + model.residual
+    return np.asarray(vector_NE.float().cpu().numpy())
+
+
+def torch_scores(model: RankingModel, vector_NE: NDArray[np.float32], batch: Examples) -> NDArray[np.float32]:
+    """Scores [R, C] by torch in float32 on the CPU, for the parity check; -inf where padded."""
+    device = model.residual.device
+    vectors = torch.from_numpy(vector_NE).to(device)
+    with torch.no_grad():
+        past = vectors[torch.from_numpy(batch.past_row_RL).to(device)]
+        kind, age, mask, feature = (
+            torch.from_numpy(value).to(device)
+            for value in (batch.past_kind_RL, batch.past_age_RL, batch.past_mask_RL, batch.feature_RCF)
+        )
+        asked = torch.zeros(len(batch), model.user.asked.shape[0], device=device)
+        user = model.user(past, kind, age, mask, asked)
+        candidate = vectors[torch.from_numpy(batch.row_RC).to(device)]
+        score = model.rank(user, past, age, mask, candidate, feature).float().cpu().numpy()
+    score[~batch.mask_RC] = -np.inf
+    return np.asarray(score)

@@ -1,0 +1,82 @@
+"""Exponentially decayed sums that are cheap to add to and to read at any time.
+
+Forward decay (Cormode, Shkapenyuk, Srivastava, Xu: "Forward decay", ICDE 2009): an event at time t adds
+w * 2**((t - origin) / half_life); the decayed sum at time T is the stored sum times 2**(-(T - origin) / half_life).
+Nothing is touched as time passes; the origin moves only when the exponent grows, so adding one event costs O(1)
+whatever the number of items.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_EXPONENT = 200.0
+
+
+class DecayedCounts:
+    """Sums per row and half-life.
+
+    Args:
+        half_lives_s: float64 [H], seconds.
+        rows: number of rows N to begin with.
+    """
+
+    def __init__(self, half_lives_s: NDArray[np.float64], rows: int = 0) -> None:
+        self.half_life_s_H = np.asarray(half_lives_s, np.float64)
+        self.origin_s_H = np.zeros(len(self.half_life_s_H))
+        self.started = False
+        self.sum_NH = np.zeros((rows, len(self.half_life_s_H)))
+
+    def grow(self, rows: int) -> None:
+        """Make room for `rows` rows in all."""
+        if rows > len(self.sum_NH):
+            self.sum_NH = np.vstack([self.sum_NH, np.zeros((rows - len(self.sum_NH), self.sum_NH.shape[1]))])
+
+    def add(self, row_E: NDArray[np.int64], weight_E: NDArray[np.float64], at_s_E: NDArray[np.float64]) -> None:
+        """Add E events; `at_s_E` in seconds since the epoch, in any order."""
+        if not len(row_E):
+            return
+        newest_s = float(at_s_E.max())
+        if not self.started:
+            self.origin_s_H[:] = newest_s
+            self.started = True
+        for column, half_life_s in enumerate(self.half_life_s_H):
+            gap = (newest_s - self.origin_s_H[column]) / half_life_s
+            if gap > MAX_EXPONENT:
+                self.sum_NH[:, column] *= 2.0**-gap
+                self.origin_s_H[column] = newest_s
+            exponent_E = (at_s_E - self.origin_s_H[column]) / half_life_s
+            increment_E = weight_E * np.exp2(exponent_E)
+            if len(row_E) < 64:
+                np.add.at(self.sum_NH[:, column], row_E, increment_E)
+            else:
+                self.sum_NH[:, column] += np.bincount(row_E, increment_E, minlength=len(self.sum_NH))
+
+    def at(self, at_s: float, row_C: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Decayed sums [C, H] of `row_C` (all rows when None) at `at_s`."""
+        picked = self.sum_NH if row_C is None else self.sum_NH[row_C]
+        if not self.started:
+            return np.zeros_like(picked)
+        exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
+        return picked * np.exp2(np.minimum(exponent_H, MAX_EXPONENT))
+
+    def total(self, at_s: float) -> NDArray[np.float64]:
+        """Decayed sums over all rows, [H], at `at_s`."""
+        summed_1H = self.sum_NH.sum(0, keepdims=True)
+        if not self.started:
+            return np.zeros(summed_1H.shape[1])
+        exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
+        return (summed_1H * np.exp2(np.minimum(exponent_H, MAX_EXPONENT)))[0]
+
+    def arrays(self, prefix: str) -> dict[str, NDArray[np.float64]]:
+        """What must be kept to restore this object."""
+        return {
+            f"{prefix}.sum": self.sum_NH,
+            f"{prefix}.origin": self.origin_s_H,
+            f"{prefix}.started": np.array([float(self.started)]),
+        }
+
+    def restore(self, prefix: str, arrays: dict[str, NDArray[np.float64]]) -> None:
+        """The inverse of `arrays`."""
+        self.sum_NH = np.array(arrays[f"{prefix}.sum"])
+        self.origin_s_H = np.array(arrays[f"{prefix}.origin"])
+        self.started = bool(arrays[f"{prefix}.started"][0])

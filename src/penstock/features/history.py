@@ -1,0 +1,90 @@
+"""What each user did, oldest first: the only per-user state there is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+KEPT_PER_USER = 500
+
+
+@dataclass(frozen=True)
+class History:
+    """One user's past, oldest first, L events.
+
+    Attributes:
+        row_L: int64, item rows.
+        kind_L: int64, index into the specification's kinds.
+        at_s_L: float64, seconds since the epoch.
+    """
+
+    row_L: NDArray[np.int64]
+    kind_L: NDArray[np.int64]
+    at_s_L: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.row_L)
+
+    def last(self, count: int) -> "History":
+        """The most recent `count` events."""
+        return History(self.row_L[-count:], self.kind_L[-count:], self.at_s_L[-count:])
+
+
+EMPTY = History(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+
+class Histories:
+    """The past of every user, at most KEPT_PER_USER events each."""
+
+    def __init__(self) -> None:
+        self._past: dict[str, tuple[list[int], list[int], list[float]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._past)
+
+    def add(self, user: str, row: int, kind: int, at_s: float) -> None:
+        """Append one event; events of one user come in time order."""
+        rows, kinds, times = self._past.setdefault(user, ([], [], []))
+        rows.append(row)
+        kinds.append(kind)
+        times.append(at_s)
+        if len(rows) > 2 * KEPT_PER_USER:
+            for column in (rows, kinds, times):
+                del column[:-KEPT_PER_USER]
+
+    def tail(self, user: str, count: int) -> list[int]:
+        """The last `count` item rows of `user`."""
+        past = self._past.get(user)
+        return past[0][-count:] if past else []
+
+    def of(self, user: str) -> History:
+        """The past of `user`, empty for a stranger."""
+        past = self._past.get(user)
+        if past is None:
+            return EMPTY
+        rows, kinds, times = (column[-KEPT_PER_USER:] for column in past)
+        return History(np.array(rows, np.int64), np.array(kinds, np.int64), np.array(times))
+
+    def users(self) -> list[str]:
+        """Every user with a past."""
+        return list(self._past)
+
+    def arrays(self) -> tuple[list[str], dict[str, NDArray[np.float64] | NDArray[np.int64]]]:
+        """Users, and the ragged arrays that restore them."""
+        pasts = [self.of(user) for user in self._past]
+        return list(self._past), {
+            "history.length": np.array([len(past) for past in pasts], np.int64),
+            "history.row": np.concatenate([past.row_L for past in pasts] or [EMPTY.row_L]),
+            "history.kind": np.concatenate([past.kind_L for past in pasts] or [EMPTY.kind_L]),
+            "history.at": np.concatenate([past.at_s_L for past in pasts] or [EMPTY.at_s_L]),
+        }
+
+    def restore(self, users: list[str], arrays: dict[str, NDArray[np.float64]]) -> None:
+        """The inverse of `arrays`."""
+        edge = np.concatenate([[0], np.cumsum(arrays["history.length"].astype(np.int64))])
+        rows, kinds = arrays["history.row"].tolist(), arrays["history.kind"].tolist()
+        times = arrays["history.at"].tolist()
+        self._past = {
+            user: (rows[start:stop], kinds[start:stop], times[start:stop])
+            for user, start, stop in zip(users, edge[:-1].tolist(), edge[1:].tolist(), strict=True)
+        }

@@ -1,0 +1,352 @@
+"""Causal state: what is known of items and users from the events received so far, and the features read from it.
+
+One code path for training, backtest and service. Events go in through `observe`; `features` reads. Nothing can see
+an event that was not observed yet, which is what makes the features causal.
+
+N items, H half-lives, C candidates, L past events, F features.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from penstock.errors import BundleError
+from penstock.features.cooccurrence import Cooccurrence
+from penstock.features.decay import DecayedCounts
+from penstock.features.history import Histories, History
+from penstock.settings import Settings
+
+CATEGORY_HALF_LIVES_H = (24.0, 384.0)
+PAIR_TAIL = 20
+HOUR_S = 3600.0
+REPEAT_HALF_LIVES_H = (48.0, 720.0)
+NOVELTY_HALF_LIVES_H = (24.0, 336.0)
+NOT_HISTORY = ("impression", "label")
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Everything that fixes what a feature means; stored in the bundle."""
+
+    half_lives_h: tuple[float, ...]
+    cooccurrence_half_life_h: float
+    history_length: int
+    kinds: tuple[str, ...]
+    gains: tuple[float, ...]
+    positive_rating_min: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "FeatureSpec":
+        """The specification that the settings describe."""
+        gains = settings.data.gains
+        return cls(
+            tuple(settings.features.half_lives_h),
+            settings.features.cooccurrence_half_life_h,
+            settings.features.history_length,
+            tuple(gains),
+            tuple(gains.values()),
+            settings.data.positive_rating_min,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Feature names, in column order."""
+        hours = [f"{hours:g}h" for hours in self.half_lives_h]
+        return (
+            *(f"popularity_{name}" for name in hours),
+            *(f"rate_{name}" for name in hours),
+            *(f"category_popularity_{hours:g}h" for hours in CATEGORY_HALF_LIVES_H),
+            "cooccurrence_cosine",
+            "cooccurrence_given_history",
+            "cooccurrence_given_last",
+            "repeat_count",
+            *(f"repeat_recency_{hours:g}h" for hours in REPEAT_HALF_LIVES_H),
+            "repeat_share",
+            "category_affinity",
+            *(f"novelty_{hours:g}h" for hours in NOVELTY_HALF_LIVES_H),
+            "history_size",
+            "since_last_event",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> "FeatureSpec":
+        """The inverse of `to_json`."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()})
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Events of known items as arrays, E of them in time order. `past_E`: True where it enters a history."""
+
+    user_E: NDArray[Any]
+    row_E: NDArray[np.int64]
+    kind_E: NDArray[np.int64]
+    gain_E: NDArray[np.float64]
+    at_s_E: NDArray[np.float64]
+    past_E: NDArray[np.bool_]
+
+    def part(self, index: slice | NDArray[np.bool_]) -> "EventBatch":
+        """Some of the events."""
+        columns = (self.user_E, self.row_E, self.kind_E, self.gain_E, self.at_s_E, self.past_E)
+        return EventBatch(*(column[index] for column in columns))
+
+
+def seconds(at: datetime) -> float:
+    """Seconds since the epoch."""
+    return at.timestamp()
+
+
+class CausalState:
+    """Counters, co-occurrence and histories; see the module."""
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self.spec = spec
+        self.items: list[str] = []
+        self.row_of: dict[str, int] = {}
+        self.category_N = np.zeros(0, np.int64)
+        self.categories: dict[str, int] = {}
+        self.born_s_N = np.zeros(0)
+        self.seen_N = np.zeros(0, bool)
+        half_lives_s = np.array(spec.half_lives_h) * HOUR_S
+        self.positive = DecayedCounts(half_lives_s)
+        self.shown = DecayedCounts(half_lives_s)
+        self.by_category = DecayedCounts(np.array(CATEGORY_HALF_LIVES_H) * HOUR_S)
+        self.pairs = Cooccurrence(spec.cooccurrence_half_life_h * HOUR_S)
+        self.pair_count = DecayedCounts(np.array([spec.cooccurrence_half_life_h]) * HOUR_S)
+        self.histories = Histories()
+        self.tails = Histories()
+        self.observed_events = 0
+        self.counted_s = 0.0
+        self._gain = dict(zip(spec.kinds, spec.gains, strict=True))
+        self._kind = {kind: index for index, kind in enumerate(spec.kinds)}
+
+    # ---- items
+
+    def add_items(self, catalogue: pl.DataFrame) -> None:
+        """Add the catalogue's items that are not known yet; known ones keep their row."""
+        fresh = catalogue.filter(~pl.col("item_id").is_in(self.items)) if self.items else catalogue
+        if fresh.is_empty():
+            return
+        for item in fresh["item_id"]:
+            self.row_of[item] = len(self.items)
+            self.items.append(item)
+        names = fresh["category"].fill_null("").to_list()
+        codes = [self.categories.setdefault(name, len(self.categories)) for name in names]
+        born_s = fresh["published_at"].dt.timestamp("us").to_numpy().astype(np.float64) / 1e6
+        self.category_N = np.concatenate([self.category_N, np.array(codes, np.int64)])
+        self.born_s_N = np.concatenate([self.born_s_N, born_s])
+        self.seen_N = np.concatenate([self.seen_N, np.zeros(len(fresh), bool)])
+        for counts in (self.positive, self.shown, self.pair_count):
+            counts.grow(len(self.items))
+        self.by_category.grow(len(self.categories))
+
+    # ---- events in
+
+    def observe(self, events: pl.DataFrame) -> None:
+        """Take events into counters and histories. Unknown items are left out."""
+        batch = self.batch(events)
+        self.observe_counts(batch)
+        self.observe_history(batch)
+
+    def batch(self, events: pl.DataFrame) -> EventBatch:
+        """Events as the arrays that counters and histories take; those of unknown items are left out."""
+        row_E = np.array([self.row_of.get(item, -1) for item in events["item_id"].to_list()], np.int64)
+        kind = events["kind"].to_list()
+        gain_E = np.array([self._gain.get(name, 0.0) for name in kind], np.float64)
+        low_E = ((events["kind"] == "rating") & (events["value"] < self.spec.positive_rating_min)).fill_null(False)
+        gain_E[low_E.to_numpy()] = 0.0
+        kind_E = np.array([self._kind.get(name, -1) for name in kind], np.int64)
+        hidden = [self._kind[name] for name in NOT_HISTORY if name in self._kind]
+        past_E = ~np.isin(kind_E, [*hidden, -1]) & ~low_E.to_numpy()
+        at_s_E = events["at"].dt.timestamp("us").to_numpy().astype(np.float64) / 1e6
+        user_E = events["user_id"].to_numpy()
+        keep_E = row_E >= 0
+        return EventBatch(*(column[keep_E] for column in (user_E, row_E, kind_E, gain_E, at_s_E, past_E)))
+
+    def observe_history(self, batch: EventBatch) -> None:
+        """Take events into the users' histories only; `observe_counts` follows later with the same events."""
+        past = batch.part(batch.past_E)
+        columns = (past.user_E.tolist(), past.row_E.tolist(), past.kind_E.tolist(), past.at_s_E.tolist())
+        for user, row, kind, at_s in zip(*columns, strict=True):
+            self.histories.add(user, row, kind, at_s)
+
+    def observe_counts(self, batch: EventBatch) -> None:
+        """Take events into the item counters only."""
+        row_E, at_s_E = batch.row_E, batch.at_s_E
+        self.observed_events += len(row_E)
+        if not len(row_E):
+            return
+        self.counted_s = max(self.counted_s, float(at_s_E.max()))
+        new_row_E = row_E[~self.seen_N[row_E]]
+        if len(new_row_E):
+            first_s = np.full(len(self.items), np.inf)
+            np.minimum.at(first_s, row_E, at_s_E)
+            rows = np.unique(new_row_E)
+            unknown = rows[np.isnan(self.born_s_N[rows])]
+            self.born_s_N[unknown] = first_s[unknown]
+            self.seen_N[rows] = True
+        is_shown_E = batch.kind_E == self._kind.get("impression", -2)
+        is_positive_E = batch.gain_E > 0
+        self.shown.add(row_E[is_shown_E], np.ones(int(is_shown_E.sum())), at_s_E[is_shown_E])
+        row_P, at_s_P = row_E[is_positive_E], at_s_E[is_positive_E]
+        ones_P = np.ones(len(row_P))
+        self.positive.add(row_P, ones_P, at_s_P)
+        self.by_category.add(self.category_N[row_P], ones_P, at_s_P)
+        self.pair_count.add(row_P, ones_P, at_s_P)
+        self._pair(batch.part(batch.past_E))
+
+    def _pair(self, batch: EventBatch) -> None:
+        left: list[int] = []
+        right: list[int] = []
+        times: list[float] = []
+        columns = (batch.user_E.tolist(), batch.row_E.tolist(), batch.at_s_E.tolist())
+        for user, row, at_s in zip(*columns, strict=True):
+            tail = [past for past in self.tails.tail(user, PAIR_TAIL) if past != row]
+            left.extend(tail)
+            right.extend([row] * len(tail))
+            times.extend([at_s] * len(tail))
+            self.tails.add(user, row, 0, at_s)
+        self.pairs.add(np.array(left, np.int64), np.array(right, np.int64), np.array(times), len(self.items))
+
+    # ---- features out
+
+    def eligible(self) -> NDArray[np.int64]:
+        """Rows of the items with at least one counted event."""
+        return np.flatnonzero(self.seen_N)
+
+    def item_features(self, at_s: float, row_C: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """The features that depend on the item only, at `at_s`: float32 [C, 2H + 4], all N items when rows are None."""
+        rows = np.arange(len(self.items)) if row_C is None else row_C
+        count_NH, shown_NH = self.positive.at(at_s, rows), self.shown.at(at_s, rows)
+        total_H, shown_total_H = self.positive.total(at_s), self.shown.total(at_s)
+        n_items = len(self.items)
+        lift_NH = np.log((count_NH + 0.1) * n_items / (total_H + 0.1 * n_items))
+        mean_H = total_H / np.maximum(shown_total_H, 1.0)
+        rate_NH = (count_NH + 20.0 * mean_H) / (shown_NH + 20.0)
+        rate_NH = np.where(shown_total_H > 0, np.log((rate_NH + 1e-4) / (mean_H + 1e-4)), 0.0)
+        category_KH = self.by_category.at(at_s)
+        n_categories = max(len(category_KH), 1)
+        share_KH = np.log((category_KH + 1) * n_categories / (category_KH.sum(0) + n_categories))
+        # An item whose birth is unknown is not called new: bounded, so nothing unforeseen reaches the model.
+        age_h_N = np.clip(np.nan_to_num((at_s - self.born_s_N[rows]) / HOUR_S, nan=np.inf), 0.0, None)
+        novelty_NH = np.exp2(-age_h_N[:, None] / np.array(NOVELTY_HALF_LIVES_H))
+        parts = [lift_NH, rate_NH, share_KH[self.category_N[rows]], novelty_NH]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def features(
+        self,
+        history: History,
+        row_C: NDArray[np.int64],
+        at_s: float,
+        frozen_NF: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Features of candidates for a user.
+
+        Args:
+            history: everything the user did before the request.
+            row_C: int64, candidate rows.
+            at_s: the request's time, seconds since the epoch.
+            frozen_NF: `item_features(counted_s)` where counters stand still for a window; counts are then read as of
+                the last counted event instead of as of the request.
+
+        Returns:
+            float32 [C, F], columns as `FeatureSpec.names`.
+        """
+        item_CF = self.item_features(at_s, row_C) if frozen_NF is None else frozen_NF[row_C]
+        counts_at_s = at_s if frozen_NF is None else self.counted_s
+        count_C = len(row_C)
+        user_CF = np.zeros((count_C, 10), np.float32)
+        if len(history):
+            rows = len(self.items)
+            user_CF[:, 0:3] = self._pair_features(history, row_C, counts_at_s)
+            age_h_L = np.maximum(at_s - history.at_s_L, 0.0) / HOUR_S
+            repeats_N = np.bincount(history.row_L, minlength=rows)
+            user_CF[:, 3] = np.log1p(repeats_N[row_C])
+            for column, half_life_h in enumerate(REPEAT_HALF_LIVES_H, start=4):
+                recency_N = np.zeros(rows)
+                np.maximum.at(recency_N, history.row_L, np.exp2(-age_h_L / half_life_h))
+                user_CF[:, column] = recency_N[row_C]
+            user_CF[:, 6] = repeats_N[row_C] / len(history)
+            share_K = np.bincount(self.category_N[history.row_L], minlength=len(self.categories)) / len(history)
+            user_CF[:, 7] = share_K[self.category_N[row_C]] if len(self.categories) > 1 else 0.0
+            user_CF[:, 8] = np.log1p(len(history))
+            user_CF[:, 9] = np.log1p(age_h_L[-1])
+        return np.concatenate([item_CF[:, :-2], user_CF[:, :8], item_CF[:, -2:], user_CF[:, 8:]], axis=1)
+
+    def _pair_features(self, history: History, row_C: NDArray[np.int64], at_s: float) -> NDArray[np.float64]:
+        recent = history.last(PAIR_TAIL)
+        count_L = self.pair_count.at(at_s, recent.row_L)[:, 0] + 1.0
+        rank_L = np.arange(len(recent))[::-1]
+        weight_LK = np.stack(
+            [1.0 / np.sqrt(count_L), 1.0 / count_L, np.where(rank_L < 3, 1.0, 0.0) / count_L], axis=1
+        )
+        raw_CK = self.pairs.weighted_rows(recent.row_L, weight_LK, at_s, len(self.items))[row_C]
+        raw_CK[:, 0] /= np.sqrt(self.pair_count.at(at_s, row_C)[:, 0] + 1.0)
+        return np.log1p(100.0 * raw_CK)
+
+    # ---- keeping
+
+    def save(self, folder: Path) -> None:
+        """Write items.json, users.json and counters.safetensors into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        users, history = self.histories.arrays()
+        tail_users, tails = self.tails.arrays()
+        arrays: dict[str, Any] = {
+            "born": self.born_s_N,
+            "seen": self.seen_N.astype(np.int64),
+            "category": self.category_N,
+            "observed": np.array([self.observed_events], np.int64),
+            "counted": np.array([self.counted_s]),
+            **self.positive.arrays("positive"),
+            **self.shown.arrays("shown"),
+            **self.by_category.arrays("by_category"),
+            **self.pair_count.arrays("pair_count"),
+            **self.pairs.arrays(len(self.items)),
+            **history,
+            **{f"tail.{name}": values for name, values in tails.items()},
+        }
+        save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, folder / "counters.safetensors")
+        names = {"items": self.items, "categories": list(self.categories), "users": users, "tail_users": tail_users}
+        (folder / "names.json").write_text(json.dumps(names))
+        (folder / "spec.json").write_text(json.dumps(self.spec.to_json()))
+
+    @classmethod
+    def load(cls, folder: Path) -> "CausalState":
+        """The inverse of `save`.
+
+        Raises:
+            BundleError: a file is missing or does not parse.
+        """
+        try:
+            spec = FeatureSpec.from_json(json.loads((folder / "spec.json").read_text()))
+            names = json.loads((folder / "names.json").read_text())
+            arrays = load_file(folder / "counters.safetensors")
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{folder}: the causal state cannot be read ({error})") from error
+        state = cls(spec)
+        state.items = names["items"]
+        state.row_of = {item: row for row, item in enumerate(state.items)}
+        state.categories = {name: code for code, name in enumerate(names["categories"])}
+        state.category_N, state.born_s_N = arrays["category"], np.array(arrays["born"])
+        state.seen_N = arrays["seen"].astype(bool)
+        state.observed_events = int(arrays["observed"][0])
+        state.counted_s = float(arrays["counted"][0])
+        for name in ("positive", "shown", "by_category", "pair_count"):
+            getattr(state, name).restore(name, arrays)
+        state.pairs.restore(arrays)
+        state.histories.restore(names["users"], arrays)
+        tails = {name.removeprefix("tail."): values for name, values in arrays.items() if name.startswith("tail.")}
+        state.tails.restore(names["tail_users"], tails)
+        return state

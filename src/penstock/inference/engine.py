@@ -1,0 +1,88 @@
+"""Scores from the exported graphs: the only scorer there is, used by evaluation and service alike.
+
+R requests, C candidates, L past events, E width of a vector, T width of a text vector, F features, N items.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from penstock.features.examples import Examples
+from penstock.inference.sessions import Session
+
+ENCODE_BATCH = 64
+CELLS_PER_RUN = 60_000
+
+
+class TextEngine:
+    """Texts to vectors through text.onnx."""
+
+    def __init__(self, graph: bytes | Path, tokenizer: str, device: str = "auto") -> None:
+        self.session = Session(graph, device)
+        self.tokenizer: Tokenizer = Tokenizer.from_str(tokenizer)
+        self.tokenizer.no_padding()
+
+    def encode(self, texts: list[str]) -> list[NDArray[np.float32]]:
+        """The graph's outputs for `texts`: text vectors [B, T] and, for a ranker, item vectors [B, E]."""
+        tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
+        order = np.argsort([len(row) for row in tokens], kind="stable")
+        parts: list[list[NDArray[np.float32]]] = []
+        for start in range(0, len(order), ENCODE_BATCH):
+            picked = [tokens[index] for index in order[start : start + ENCODE_BATCH]]
+            token_BT = np.zeros((len(picked), max(map(len, picked))), np.int64)
+            mask_BT = np.zeros_like(token_BT)
+            for index, row in enumerate(picked):
+                token_BT[index, : len(row)], mask_BT[index, : len(row)] = row, 1
+            parts.append(self.session.run(token=token_BT, mask=mask_BT))
+        back = np.argsort(order)
+        return [np.concatenate(column)[back] for column in zip(*parts, strict=True)]
+
+
+class RankEngine:
+    """The user tower and the ranking head over an index of item vectors."""
+
+    def __init__(
+        self,
+        user_graph: bytes | Path,
+        rank_graph: bytes | Path,
+        vector_NE: NDArray[np.float32],
+        text_width: int,
+        device: str = "auto",
+    ) -> None:
+        self.user, self.rank = Session(user_graph, device), Session(rank_graph, device)
+        self.vector_NE, self.text_width = vector_NE, text_width
+
+    def user_vectors(
+        self,
+        row_RL: NDArray[np.int64],
+        kind_RL: NDArray[np.int64],
+        age_RL: NDArray[np.float32],
+        mask_RL: NDArray[np.bool_],
+        asked_RT: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """User vectors [R, E]."""
+        asked = np.zeros((len(row_RL), self.text_width), np.float32) if asked_RT is None else asked_RT
+        return self.user.run(past=self.vector_NE[row_RL], kind=kind_RL, age=age_RL, past_mask=mask_RL, asked=asked)[0]
+
+    def scores(self, examples: Examples, asked_RT: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Scores [R, C], -inf where padded."""
+        width = max(examples.row_RC.shape[1], 1)
+        step = max(1, CELLS_PER_RUN // width)
+        out_RC = np.empty(examples.row_RC.shape, np.float32)
+        for start in range(0, len(examples), step):
+            part = slice(start, start + step)
+            some = examples.take(part)
+            past = (some.past_row_RL, some.past_kind_RL, some.past_age_RL, some.past_mask_RL)
+            user_RE = self.user_vectors(*past, None if asked_RT is None else asked_RT[part])
+            out_RC[part] = self.rank.run(
+                user=user_RE,
+                past=self.vector_NE[some.past_row_RL],
+                age=some.past_age_RL,
+                past_mask=some.past_mask_RL,
+                candidate=self.vector_NE[some.row_RC],
+                feature=some.feature_RCF,
+            )[0]
+        out_RC[~examples.mask_RC] = -np.inf
+        return out_RC

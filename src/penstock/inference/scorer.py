@@ -1,0 +1,198 @@
+"""A bundle in memory, answering: rank, classify, similar, and taking in events as they come."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from penstock.errors import BundleError, DataError
+from penstock.features.examples import Examples, past_arrays
+from penstock.features.history import History
+from penstock.features.state import CausalState, seconds
+from penstock.inference.bundle import Bundle, load_bundle
+from penstock.inference.engine import RankEngine, TextEngine
+from penstock.inference.sessions import Session
+from penstock.text import item_texts
+
+
+@dataclass(frozen=True)
+class UserContext:
+    """Who is asking: a known user, or a history given with the request; `query` is free text."""
+
+    user_id: str | None = None
+    history: tuple[tuple[str, str, datetime], ...] | None = None
+    query: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One ranked item; `parts`: the features that stand out, by name; `source`: where the candidate came from."""
+
+    item_id: str
+    score: float
+    parts: dict[str, float] = field(default_factory=dict)
+    source: str = ""
+
+
+class Scorer:
+    """See the module. Not thread-safe for `observe` beside `rank`: the caller holds a lock."""
+
+    def __init__(self, bundle: Bundle, device: str = "auto") -> None:
+        folder = bundle.folder
+        self.bundle, self.digest, self.task = bundle, bundle.digest, bundle.task
+        self.text = TextEngine(folder / "text.onnx", (folder / "tokenizer.json").read_text(encoding="utf-8"), device)
+        self.items = pl.read_parquet(folder / "items.parquet")
+        self.labels: list[str] = list(bundle.manifest["model"].get("labels", []))
+        self.learned_until: str = bundle.manifest["lineage"]["learned_until"]
+        if self.task == "classify":
+            self.head = Session(folder / "classify.onnx", device)
+            return
+        self.state = CausalState.load(folder / "state")
+        vector_NE = load_file(folder / "vectors.safetensors")["vector"]
+        if len(vector_NE) != len(self.state.items):
+            raise BundleError(f"{folder}: {len(vector_NE)} item vectors for {len(self.state.items)} items")
+        text_width = int(bundle.manifest["model"]["text_width"])
+        self.engine = RankEngine(folder / "user.onnx", folder / "rank.onnx", vector_NE, text_width, device)
+        self._unit_NE = _unit(vector_NE)
+        self.categories = [name or "" for name in self.items["category"].to_list()]
+        self.titles = self.items["title"].to_list()
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> "Scorer":
+        """Verify the bundle in `folder` and bring it up."""
+        return cls(load_bundle(folder), device)
+
+    def observe(self, events: pl.DataFrame) -> None:
+        """Take events into counters and histories at once; columns as records.EVENT_COLUMNS."""
+        if self.task == "rank":
+            self.state.observe(events)
+
+    def add_items(self, catalogue: pl.DataFrame) -> int:
+        """Make new items recommendable, from their text alone. Returns how many were new."""
+        fresh = catalogue.filter(~pl.col("item_id").is_in(self.state.items))
+        if fresh.is_empty():
+            return 0
+        vector_BE = self.text.encode(item_texts(fresh))[1]
+        self.state.add_items(fresh)
+        self.engine.vector_NE = np.concatenate([self.engine.vector_NE, vector_BE])
+        self._unit_NE = np.concatenate([self._unit_NE, _unit(vector_BE)])
+        self.items = pl.concat([self.items, fresh.select(self.items.columns)])
+        self.categories += [name or "" for name in fresh["category"].to_list()]
+        self.titles += fresh["title"].to_list()
+        return len(fresh)
+
+    def history_of(self, user: UserContext) -> History:
+        """The past that the request is judged by, oldest first."""
+        if user.history is None:
+            return self.state.histories.of(user.user_id or "")
+        kinds = {kind: index for index, kind in enumerate(self.state.spec.kinds)}
+        known = [row for row in user.history if row[0] in self.state.row_of]
+        known.sort(key=lambda row: row[2])
+        return History(
+            np.array([self.state.row_of[item] for item, _, _ in known], np.int64),
+            np.array([kinds.get(kind, 0) for _, kind, _ in known], np.int64),
+            np.array([seconds(at) for _, _, at in known], np.float64),
+        )
+
+    def rank(
+        self, user: UserContext, candidates: list[str] | None, at: datetime, k: int, explain: bool = True
+    ) -> list[Scored]:
+        """The best `k` of `candidates` (every item when None) for `user` at `at`, best first.
+
+        Raises:
+            DataError: a candidate is not in the catalogue.
+        """
+        history, at_s = self.history_of(user), seconds(at)
+        row_C = self._rows(candidates)
+        if not len(row_C):
+            return []
+        feature_CF = self.state.features(history, row_C, at_s)
+        asked = self.text.encode([user.query])[0] if user.query else None
+        score_C = self.engine.scores(one_request(self.state, history, row_C, feature_CF, at_s), asked)[0]
+        best = np.argsort(-score_C, kind="stable")[:k]
+        names = self.state.spec.names
+        return [
+            Scored(
+                self.state.items[row_C[place]],
+                float(score_C[place]),
+                _standing_out(names, feature_CF[place], feature_CF) if explain else {},
+            )
+            for place in best
+        ]
+
+    def user_vector(self, history: History, at_s: float) -> NDArray[np.float32]:
+        """The user's vector [E]."""
+        past = past_arrays(history, self.state.spec.history_length, at_s)
+        return self.engine.user_vectors(*(values[None] for values in past))[0]  # type: ignore[arg-type]
+
+    def nearest(self, vector_E: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """Rows of the `count` items with the largest dot product, best first."""
+        score_N = self.engine.vector_NE @ vector_E
+        count = min(count, len(score_N))
+        top = np.argpartition(-score_N, count - 1)[:count]
+        return np.asarray(top[np.argsort(-score_N[top], kind="stable")])
+
+    def similar(self, item_id: str, k: int) -> list[tuple[str, float]]:
+        """The `k` items closest to `item_id` by cosine, itself left out.
+
+        Raises:
+            DataError: no such item.
+        """
+        row = int(self._rows([item_id])[0])
+        cosine_N = self._unit_NE @ self._unit_NE[row]
+        cosine_N[row] = -np.inf
+        best = np.argsort(-cosine_N, kind="stable")[: min(k, len(cosine_N) - 1)]
+        return [(self.state.items[index], float(cosine_N[index])) for index in best]
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        """Text vectors [B, T] of unit norm."""
+        return self.text.encode(texts)[0]
+
+    def classify(self, texts: list[str]) -> NDArray[np.float32]:
+        """Probabilities [B, K] over `labels`."""
+        return self.head.run(text=self.encode(texts))[0]
+
+    def _rows(self, items: list[str] | None) -> NDArray[np.int64]:
+        if items is None:
+            return np.arange(len(self.state.items))
+        unknown = [item for item in items if item not in self.state.row_of]
+        if unknown:
+            raise DataError(f"unknown item {unknown[0]!r} ({len(unknown)} in all); the catalogue has no such item_id")
+        return np.array([self.state.row_of[item] for item in items], np.int64)
+
+
+def one_request(
+    state: CausalState, history: History, row_C: NDArray[np.int64], feature_CF: NDArray[np.float32], at_s: float
+) -> Examples:
+    """One request as the engine takes it."""
+    count = len(row_C)
+    past: Any = (values[None] for values in past_arrays(history, state.spec.history_length, at_s))
+    zeros = np.zeros((1, count), np.float32)
+    return Examples(
+        row_C[None],
+        feature_CF[None],
+        zeros,
+        zeros,
+        np.full((1, count), -1, np.int64),
+        np.ones((1, count), bool),
+        *past,
+    )
+
+
+def _unit(vector_NE: NDArray[np.float32]) -> NDArray[np.float32]:
+    length_N1 = np.linalg.norm(vector_NE, axis=1, keepdims=True)
+    return np.asarray(vector_NE / np.maximum(length_N1, 1e-9), np.float32)
+
+
+def _standing_out(
+    names: tuple[str, ...], feature_F: NDArray[np.float32], feature_CF: NDArray[np.float32]
+) -> dict[str, float]:
+    """The three features in which this candidate is furthest above the others, in deviations."""
+    lift_F = (feature_F - feature_CF.mean(0)) / np.maximum(feature_CF.std(0), 1e-6)
+    best = np.argsort(-lift_F, kind="stable")[:3]
+    return {names[index]: round(float(lift_F[index]), 2) for index in best if lift_F[index] > 0.5}

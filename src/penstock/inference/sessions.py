@@ -1,0 +1,52 @@
+"""onnxruntime, and nothing else of it anywhere: sessions on the GPU where one works, on the CPU otherwise."""
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.errors import BundleError, DependencyMissing
+
+
+@functools.cache
+def gpu_present() -> bool:
+    """True when the NVIDIA driver reports a device; onnxruntime's own list says CUDA on machines without one."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+class Session:
+    """One graph, ready to run."""
+
+    def __init__(self, graph: bytes | Path, device: str = "auto") -> None:
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(3)
+        on_gpu = device == "cuda" or (device == "auto" and gpu_present())
+        wanted = "CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider"
+        providers = [wanted, "CPUExecutionProvider"] if on_gpu else [wanted]
+        source = graph if isinstance(graph, bytes) else str(graph)
+        try:
+            self._session: Any = onnxruntime.InferenceSession(source, providers=providers)
+        except (onnxruntime.capi.onnxruntime_pybind11_state.Fail, RuntimeError, ValueError) as error:
+            raise BundleError(f"onnxruntime refuses {_name(graph)}: {error}") from error
+        self.provider: str = self._session.get_providers()[0]
+        if device == "cuda" and self.provider != wanted:
+            raise DependencyMissing(f"asked for CUDA, onnxruntime gave {self.provider}; check the CUDA libraries")
+        self.inputs: tuple[str, ...] = tuple(value.name for value in self._session.get_inputs())
+
+    def run(self, **inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """All outputs; `inputs` by name, those the graph does not know are left out."""
+        outputs: list[NDArray[np.float32]] = self._session.run(None, {name: inputs[name] for name in self.inputs})
+        return outputs
+
+
+def _name(graph: bytes | Path) -> str:
+    return f"a graph of {len(graph)} bytes" if isinstance(graph, bytes) else str(graph)

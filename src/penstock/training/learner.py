@@ -1,0 +1,168 @@
+"""The learner: one encoder, one network, and what they have learned from.
+
+Each distinct text is encoded once; the network's steps see its vector as a leaf, whose gradients add up, and the
+encoder is then stepped once over the texts with the largest gradient (gradient accumulation at the vector as in
+GRAM, Yang et al., NAACL 2022). So the encoder's cost does not grow with the number of events.
+
+U distinct texts in a step, T width of a text vector, N texts in the table.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from penstock.features.state import FeatureSpec
+from penstock.model.text_encoder import ActivationCache, TextEncoder
+from penstock.settings import Settings
+from penstock.training.replay import Batch, Reservoir, join
+from penstock.training.steps import RowAdagrad, SpikeGuard, make_optimizer, online_rate
+from penstock.training.tasks import TASKS
+
+
+@dataclass
+class LearnReport:
+    """One round of learning. `curve`: (step, loss, learning rate, gradient norm)."""
+
+    requests: int = 0
+    replayed: int = 0
+    seconds: float = 0.0
+    text_seconds: float = 0.0
+    curve: list[tuple[int, float, float, float]] = field(default_factory=list)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the round's steps."""
+        return float(np.mean([row[1] for row in self.curve])) if self.curve else float("nan")
+
+
+def pick_device() -> torch.device:
+    """CUDA where there is a working GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Learner:
+    """See the module. `texts` is row-aligned with the items (rank) or with the texts seen this round (classify)."""
+
+    def __init__(self, settings: Settings, spec: FeatureSpec, device: torch.device | None = None) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.spec = settings, spec
+        self.device = device or pick_device()
+        self.encoder = TextEncoder(settings.text).to(self.device)
+        self.cache = ActivationCache(self.encoder, self.device)
+        self.task = TASKS[settings.task](settings, spec, self.encoder.width)
+        self.network: nn.Module = self.task.network.to(self.device)
+        self.texts: list[str] = []
+        self.text_NT = torch.zeros(0, self.encoder.width)
+        self.reservoir = Reservoir(settings.training.replay_capacity)
+        self.rounds = 0
+        self.step_count = 0
+        self.guard = SpikeGuard(settings.training.spike_factor)
+        self.rows = RowAdagrad(settings.training.residual_learning_rate)
+        self.head_optimizer = self._head_optimizer()
+        tuned = self.encoder.tuned_parameters()
+        rate = settings.training.text_learning_rate
+        self.text_optimizer = torch.optim.AdamW(tuned, rate, weight_decay=0.0) if tuned else None
+
+    def _head_optimizer(self) -> Any:
+        settings = self.settings.training
+        return make_optimizer(self.task.head_parameters(), settings, settings.learning_rate)
+
+    def add_texts(self, texts: list[str]) -> None:
+        """Append texts to the table and encode the new ones."""
+        if texts:
+            self.text_NT = torch.cat([self.text_NT, self.cache.vectors(texts)])
+            self.texts.extend(texts)
+            if self.task.grow(len(self.texts)):
+                self.network.to(self.device)
+
+    def learn(self, examples: Batch) -> LearnReport:
+        """Learn from new requests and some old ones, then move the encoder; deterministic given seed and round.
+
+        Raises:
+            TrainingError: the loss is not finite or spikes.
+        """
+        settings = self.settings.training
+        seed = (self.settings.seed * 1_000_003 + self.rounds) % 2**31
+        torch.manual_seed(seed)
+        random = np.random.default_rng(seed)
+        report = LearnReport(requests=len(examples))
+        started = time.perf_counter()
+        warmup = self.rounds == 0
+        self.last_report = report
+        if warmup and len(examples):
+            self.task.fit_scale(examples)
+        gradient_NT = torch.zeros_like(self.text_NT)
+        steps = 0
+        self.network.train()
+        for batch, replayed in self._batches(examples, random, settings.warmup_epochs if warmup else settings.epochs):
+            steps += 1
+            report.replayed += replayed
+            report.curve.append(self._step(batch, gradient_NT))
+        self.network.eval()
+        report.seconds = time.perf_counter() - started
+        if steps:
+            started = time.perf_counter()
+            self._step_text(gradient_NT / steps)
+            report.text_seconds = time.perf_counter() - started
+        self.reservoir.add(examples, random)
+        self.rounds += 1
+        return report
+
+    def _batches(self, examples: Batch, random: np.random.Generator, epochs: int) -> Iterator[tuple[Batch, int]]:
+        settings = self.settings.training
+        for _ in range(epochs):
+            order = random.permutation(len(examples))
+            for start in range(0, len(order), settings.batch_requests):
+                fresh = examples.take(order[start : start + settings.batch_requests])
+                old = self.reservoir.sample(int(round(len(fresh) * settings.replay_share)), random)
+                yield (fresh, 0) if old is None else (join([fresh, old]), len(old))
+
+    def _step(self, batch: Batch, gradient_NT: Tensor) -> tuple[int, float, float, float]:
+        settings = self.settings.training
+        rate = online_rate(settings, settings.learning_rate, self.step_count)
+        for group in self.head_optimizer.param_groups:
+            group["lr"] = rate
+        row_U = torch.from_numpy(self.task.text_rows(batch))
+        leaf_UT = self.text_NT[row_U].to(self.device).requires_grad_(True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss, sparse = self.task.loss(batch, row_U, leaf_UT, self.device)
+        value = float(loss.detach())
+        self.guard.check(value, self.step_count)
+        self.head_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.task.head_parameters(), settings.max_gradient_norm))
+        self.guard.check(norm if norm != norm else value, self.step_count)
+        self.head_optimizer.step()
+        if sparse is not None and sparse.grad is not None:
+            self.rows.step(self.task.residual.data, row_U.to(self.device), sparse.grad)
+        if leaf_UT.grad is not None:
+            gradient_NT[row_U] += leaf_UT.grad.float().cpu()
+        self.step_count += 1
+        return self.step_count, value, rate, norm
+
+    def _step_text(self, gradient_NT: Tensor) -> None:
+        settings = self.settings.training
+        if self.text_optimizer is None or not settings.text_steps_per_round or settings.text_learning_rate == 0:
+            return
+        size_N = gradient_NT.norm(dim=1)
+        picked = torch.argsort(size_N, descending=True, stable=True)[: settings.text_items_per_step]
+        picked = picked[size_N[picked] > 0]
+        if not len(picked):
+            return
+        for _ in range(settings.text_steps_per_round):
+            self.text_optimizer.zero_grad(set_to_none=True)
+            ordered = sorted(picked.tolist(), key=lambda row: len(self.texts[row]))
+            for start in range(0, len(ordered), 128):
+                rows = ordered[start : start + 128]
+                hidden_BTD, mask_BT = self.cache.batch([self.texts[row] for row in rows])
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                    vector_BT = self.encoder.upper(hidden_BTD, mask_BT)
+                vector_BT.float().backward(gradient_NT[rows].to(self.device))
+            nn.utils.clip_grad_norm_(self.encoder.tuned_parameters(), settings.max_gradient_norm)
+            self.text_optimizer.step()
+        self.text_NT = self.cache.vectors(self.texts)

@@ -1,0 +1,80 @@
+"""Optimisers over a network's dense part and its sparse rows, and the guard against a spiking loss."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from penstock.errors import TrainingError
+from penstock.settings import TrainingSettings
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], settings: TrainingSettings, learning_rate: float) -> Any:
+    """The configured optimiser; `ogd` is plain gradient descent, whose rate the caller lowers by `online_rate`."""
+    if settings.optimizer == "adamw":
+        fused = parameters[0].is_cuda
+        return torch.optim.AdamW(parameters, learning_rate, weight_decay=settings.weight_decay, fused=fused)
+    if settings.optimizer == "adagrad":
+        return torch.optim.Adagrad(parameters, learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(parameters, learning_rate, weight_decay=settings.weight_decay)
+
+
+def online_rate(settings: TrainingSettings, learning_rate: float, step: int) -> float:
+    """eta_0 / sqrt(t) for online gradient descent (Zinkevich, ICML 2003), constant otherwise."""
+    return learning_rate / (step + 1) ** 0.5 if settings.optimizer == "ogd" else learning_rate
+
+
+class RowAdagrad:
+    """Adagrad with one accumulator per row, touching only the rows of a step (Duchi et al., JMLR 2011)."""
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+        self.accumulator_N = torch.zeros(0)
+
+    def step(self, table_NE: Tensor, row_U: Tensor, gradient_UE: Tensor) -> None:
+        """Move `row_U` of the table against the gradient."""
+        if len(self.accumulator_N) < len(table_NE):
+            extra = torch.zeros(len(table_NE) - len(self.accumulator_N), device=table_NE.device)
+            self.accumulator_N = torch.cat([self.accumulator_N.to(table_NE.device), extra])
+        self.accumulator_N[row_U] += gradient_UE.square().sum(1)
+        scale_U = self.learning_rate / (self.accumulator_N[row_U].sqrt() + 1e-6)
+        table_NE[row_U] -= gradient_UE * scale_U[:, None]
+
+
+class SpikeGuard:
+    """Stops a round whose loss is not finite, or far above its running mean."""
+
+    def __init__(self, factor: float, mean: float | None = None) -> None:
+        self.factor, self.mean = factor, mean
+
+    def check(self, loss: float, step: int) -> None:
+        """Raises TrainingError when the step's loss may not be learned from."""
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            raise TrainingError(f"step {step}: the loss is {loss}; nothing of this round was kept")
+        if self.mean is not None and loss > self.factor * max(self.mean, 0.05):
+            raise TrainingError(
+                f"step {step}: the loss is {loss:.4f}, over {self.factor:g} times its running mean {self.mean:.4f}; "
+                "nothing of this round was kept (training.spike_factor)"
+            )
+        self.mean = loss if self.mean is None else 0.95 * self.mean + 0.05 * loss
+
+
+def optimizer_arrays(optimizer: Any) -> dict[str, Tensor]:
+    """Moments of every parameter, by position and name."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": torch.as_tensor(value, dtype=torch.float32).contiguous()
+        for index, values in state.items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(optimizer: Any, arrays: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_arrays`."""
+    tree = optimizer.state_dict()
+    for key, value in arrays.items():
+        index, name = key.split(".", 1)
+        tree["state"].setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(tree)
