@@ -1,0 +1,118 @@
+"""The journal: events are durably accepted here before anything else happens to them.
+
+`append` returns after the commit, so what it calls accepted outlives a crash; an event_id is taken once, whatever
+comes with it later. What cannot be an event at all (no id, an unknown kind, a NaN, a time in the future) is refused
+here, with its reason to the sender; what can be one but may not be learned from (an unknown item, a propensity of 2)
+is accepted, and goes to quarantine when its snapshot is validated.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from penstock.data.admission import Admission, NotAdmitted
+from penstock.data.state import State
+from penstock.data.state import events as table
+from penstock.data.tables import conform
+from penstock.errors import SchemaError
+from penstock.records import AT, EVENT_COLUMNS, EVENT_REQUIRED
+from penstock.settings import DataSettings
+
+CHUNK = 20_000
+"""Rows of one INSERT."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What became of a batch: every event is accepted, a duplicate, or in `rejected` as (index, event_id, reason)."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[tuple[int, str | None, str]]
+
+
+class Journal:
+    """Accepts events, and hands them on in the order of their acceptance."""
+
+    def __init__(self, state: State, settings: DataSettings) -> None:
+        self.state = state
+        self._admission = Admission(settings.gains, settings.max_text_chars)
+        self._skew = timedelta(minutes=settings.clock_skew_minutes)
+
+    def append(self, events: Sequence[Mapping[str, Any]] | pl.DataFrame, now: datetime) -> Accepted:
+        """Accept a batch; durable when it returns, safe to send again.
+
+        Args:
+            events: mappings with the keys of records.EVENT_COLUMNS, or a table with those columns. `at` has a zone.
+                `received_at` is `now`; only a table may bring an earlier one, as a log that is read in later does.
+            now: the moment of acceptance.
+
+        Raises:
+            SchemaError: a table lacks a required column, or one has another type; nothing is accepted then.
+            StateError: the database cannot be written; nothing is accepted then.
+        """
+        keep_received = isinstance(events, pl.DataFrame)
+        rows: list[dict[str, Any]] = []
+        rejected: list[tuple[int, str | None, str]] = []
+        for index, event in enumerate(_table_rows(events) if isinstance(events, pl.DataFrame) else events):
+            try:
+                rows.append(self._admission.admit(event, now, now + self._skew, keep_received))
+            except NotAdmitted as refusal:
+                rejected.append((index, refusal.event_id, str(refusal)))
+        accepted = self._insert(rows) if rows else 0
+        return Accepted(accepted, len(rows) - accepted, rejected)
+
+    def pending(self) -> int:
+        """Events that no snapshot holds yet."""
+        query = sa.select(sa.func.count()).select_from(table).where(table.c.snapshot_id.is_(None))
+        with self.state.read() as conn:
+            return int(conn.execute(query).scalar_one())
+
+    def read(self, since_seq: int, limit: int) -> pl.DataFrame:
+        """At most `limit` events accepted after `since_seq`, oldest first: `seq` and records.EVENT_COLUMNS."""
+        columns = [table.c.seq, *(table.c[name] for name in EVENT_COLUMNS)]
+        query = sa.select(*columns).where(table.c.seq > since_seq).order_by(table.c.seq).limit(limit)
+        with self.state.read() as conn:
+            return events_frame(conn.execute(query), with_seq=True)
+
+    def _insert(self, rows: list[dict[str, Any]]) -> int:
+        with self.state.write() as conn:
+            last = conn.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.seq), 0))).scalar_one()
+            statement = _insert_new(conn.dialect.name)
+            for start in range(0, len(rows), CHUNK):
+                conn.execute(statement, rows[start : start + CHUNK])
+            taken = sa.select(sa.func.count()).select_from(table).where(table.c.seq > last)
+            return int(conn.execute(taken).scalar_one())
+
+
+def events_frame(rows: Iterable[sa.Row[Any]], with_seq: bool = False) -> pl.DataFrame:
+    """Rows of the events table as records.EVENT_COLUMNS, behind `seq` where asked for."""
+    schema = ({"seq": pl.Int64()} if with_seq else {}) | EVENT_COLUMNS
+    stored = {name: pl.Int64() if dtype == AT else dtype for name, dtype in schema.items()}
+    frame = pl.DataFrame([tuple(row) for row in rows], schema=stored, orient="row")
+    return frame.with_columns(pl.col("at", "received_at").cast(AT))
+
+
+def _insert_new(dialect: str) -> Any:
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table).on_conflict_do_nothing(index_elements=["event_id"])
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table).on_conflict_do_nothing(index_elements=["event_id"])
+
+
+def _table_rows(events: pl.DataFrame) -> Iterable[dict[str, Any]]:
+    needed = [name for name in EVENT_REQUIRED if name != "received_at"]
+    missing = [name for name in needed if name not in events.columns]
+    if missing:
+        raise SchemaError(
+            f"batch of {len(events)} events: column {', '.join(missing)} is missing, found "
+            f"{', '.join(events.columns) or 'no columns'}; expected at least {', '.join(needed)}; rename the columns"
+        )
+    return conform(events, EVENT_COLUMNS, (), f"batch of {len(events)} events").iter_rows(named=True)
