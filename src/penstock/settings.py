@@ -46,6 +46,9 @@ class DataSettings(Section):
 class ValidationSettings(Section):
     min_rows: int = Field(ge=1)
     max_bad_row_share: float = Field(ge=0, le=1)
+    max_abs_value: float = Field(gt=0)
+    rating_min: float
+    rating_max: float
     volume_factor: float = Field(gt=1)
     click_rate_factor: float = Field(gt=1)
     history_snapshots: int = Field(ge=1)
