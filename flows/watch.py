@@ -6,11 +6,11 @@ Run it with no server as `python -m flows.watch`.
 from datetime import UTC, datetime
 from pathlib import Path
 
-from penstock.data.state import open_state
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import decision, runs
+from penstock.data.state import open_state
 from penstock.pipeline import upkeep
 from penstock.pipeline.decisions import settled
 from penstock.registry.store import open_registry
@@ -26,7 +26,7 @@ def repair_registry(settings: Settings) -> list[str]:
 @task(name="find interrupted rounds", cache_policy=NO_CACHE)
 def find_interrupted_rounds(settings: Settings) -> list[str]:
     """Rounds whose worker died; the next round takes their snapshots up."""
-    return upkeep.stuck_rounds(open_state(settings.state.url), datetime.now(UTC))
+    return upkeep.interrupted_rounds(open_state(settings.state.url), datetime.now(UTC))
 
 
 @task(name="end dead flow runs", cache_policy=NO_CACHE)
