@@ -6,8 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.data.state import METADATA, State
-from penstock.registry.tables import from_micros, promotions
+from penstock.data.state import State, events, from_micros, quarantine, rounds, snapshots
+from penstock.registry.tables import promotions
 from penstock.serving.runtime import Runtime
 from penstock.settings import Settings
 
@@ -26,7 +26,7 @@ def status(state: State, registry: Any, settings: Settings, now: datetime | None
     with state.read() as conn:
         loop = {
             "freshness_s": _freshness_s(conn, settings.registry.environment),
-            "rounds": _counted(conn, "rounds", "outcome"),
+            "rounds": _counted(conn, rounds.c.outcome),
             "recent_rounds": _recent_rounds(conn),
             "snapshots": _snapshots(conn),
             "events": _events(conn),
@@ -87,7 +87,6 @@ def _champion(registry: Any, now: datetime) -> dict[str, Any] | None:
 
 
 def _freshness_s(conn: sa.Connection, environment: str) -> float | None:
-    rounds, events = METADATA.tables["rounds"], METADATA.tables["events"]
     last = conn.execute(
         sa.select(rounds.c.snapshot_id, promotions.c.at)
         .join(promotions, promotions.c.number == rounds.c.version)
@@ -104,7 +103,6 @@ def _freshness_s(conn: sa.Connection, environment: str) -> float | None:
 
 
 def _recent_rounds(conn: sa.Connection) -> list[dict[str, Any]]:
-    rounds = METADATA.tables["rounds"]
     rows = conn.execute(sa.select(rounds).order_by(rounds.c.started_at.desc()).limit(RECENT)).mappings()
     recent = []
     for row in rows:
@@ -125,14 +123,13 @@ def _recent_rounds(conn: sa.Connection) -> list[dict[str, Any]]:
 
 
 def _snapshots(conn: sa.Connection) -> dict[str, Any]:
-    by_status = _counted(conn, "snapshots", "status")
+    by_status = _counted(conn, snapshots.c.status)
     quarantined = by_status.get("quarantined", 0)
     accepted = sum(by_status.values()) - quarantined - by_status.get("open", 0)
     return {"accepted": accepted, "quarantined": quarantined, "by_status": by_status}
 
 
 def _events(conn: sa.Connection) -> dict[str, int]:
-    events = METADATA.tables["events"]
     total = conn.execute(sa.select(sa.func.count()).select_from(events)).scalar_one()
     pending = conn.execute(
         sa.select(sa.func.count()).select_from(events).where(events.c.snapshot_id.is_(None))
@@ -141,8 +138,7 @@ def _events(conn: sa.Connection) -> dict[str, int]:
 
 
 def _quarantine(conn: sa.Connection) -> dict[str, Any]:
-    table = METADATA.tables["quarantine"]
-    rows = conn.execute(sa.select(table).order_by(table.c.id.desc()).limit(RECENT)).mappings()
+    rows = conn.execute(sa.select(quarantine).order_by(quarantine.c.id.desc()).limit(RECENT)).mappings()
     recent = [
         {
             "id": row["id"],
@@ -154,11 +150,10 @@ def _quarantine(conn: sa.Connection) -> dict[str, Any]:
         }
         for row in rows
     ]
-    return {"by_status": _counted(conn, "quarantine", "status"), "recent": recent}
+    return {"by_status": _counted(conn, quarantine.c.status), "recent": recent}
 
 
-def _counted(conn: sa.Connection, table_name: str, column_name: str) -> dict[str, int]:
-    column = METADATA.tables[table_name].c[column_name]
+def _counted(conn: sa.Connection, column: sa.Column[Any]) -> dict[str, int]:
     rows = conn.execute(sa.select(column, sa.func.count()).group_by(column)).all()
     return {str(name): int(count) for name, count in rows if name is not None}
 

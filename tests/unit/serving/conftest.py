@@ -3,13 +3,11 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from serving_fakes import NOW, FakeDecisions, FakeJournal, FakeRegistry, FakeScorer, World, loader
+from serving_fakes import NOW, PARAMS, FakeDecisions, FakeJournal, FakeRegistry, FakeScorer, World, loader
 
 from penstock.serving.app import create_app
 from penstock.serving.runtime import Runtime
 from penstock.settings import Settings, load_settings
-
-PARAMS = Path(__file__).parents[3] / "params.yaml"
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
-from penstock.data.state import METADATA, State, open_state
 from serving_fakes import NOW, FakeRegistry
 
+from penstock.data.state import METADATA, State, open_state
 from penstock.registry.tables import promotions, to_micros
 from penstock.serving.status import status
 from penstock.settings import Settings
@@ -61,7 +61,8 @@ def test_a_running_loop_at_a_glance(tmp_path: Path, settings: Settings) -> None:
     registry.serve("1", "first")
     registry.add("2", "second")
     for number, name in enumerate(("learned", "closed", "quarantined", "open")):
-        insert(state, "snapshots", snapshot_id=f"s{number}", status=name, manifest="{}", created_at=to_micros(NOW))
+        insert(state, "snapshots", snapshot_id=f"s{number}", status=name, manifest="{}",
+               window_end=to_micros(NOW), created_at=to_micros(NOW))  # fmt: skip
     for number, (snapshot, received_s) in enumerate((("s0", 100), ("s0", 300), (None, 0))):
         at = to_micros(NOW - timedelta(seconds=120 + received_s))
         row = {"event_id": f"e{number}", "user_id": "u", "item_id": "i", "kind": "click", "at": at, "received_at": at}
