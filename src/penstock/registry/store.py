@@ -111,10 +111,11 @@ class Registry:
                     f"{digest[:12]}; judge the bundle that is to be registered"
                 )
             keep_report(report, report_dir, self._artifacts / "reports")
-        wanted = registration_tags(digest, report, lineage, requester, run_id)
-        raw = self._find(digest, lineage.round_id) or self.backend.create_version(
-            self._bundle(digest), run_id, dict(tags) | wanted
-        )
+        raw = self._find(digest, lineage.round_id)
+        if raw is None:
+            own = registration_tags(digest, report, lineage, requester, run_id)
+            own[STATUS_TAG], _ = standing("new", digest, own, self.ledger())
+            raw = self.backend.create_version(self._bundle(digest), run_id, dict(tags) | own)
         self._note_registration(raw, requester, now or datetime.now(UTC))
         self._converge()
         return self.version(raw.number)

@@ -1,17 +1,14 @@
-"""The registry's tables in the state database, and how its rows hold time.
+"""The registry's tables in the state database.
 
 `promotions` is append-only: its last row of an environment is the champion there, the one authority for who
 serves. Times are UTC microseconds since 1970.
 """
 
-from datetime import UTC, datetime, timedelta
-
 import sqlalchemy as sa
 
-from penstock.data.state import METADATA
-from penstock.errors import RegistryError
+from penstock.data.state import METADATA, from_micros, to_micros
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+__all__ = ["approvals", "audit", "from_micros", "promotions", "to_micros"]
 
 approvals = sa.Table(
     "approvals",
@@ -63,19 +60,3 @@ audit = sa.Table(
     sa.Column("previous_hash", sa.String, nullable=False),
     sa.Column("hash", sa.String, nullable=False),
 )
-
-
-def to_micros(moment: datetime) -> int:
-    """UTC microseconds since 1970.
-
-    Raises:
-        RegistryError: a time without a zone.
-    """
-    if moment.tzinfo is None:
-        raise RegistryError(f"time {moment.isoformat()} has no zone, expected UTC; pass datetime.now(UTC)")
-    return (moment - EPOCH) // timedelta(microseconds=1)
-
-
-def from_micros(value: int) -> datetime:
-    """The UTC time of `value` microseconds since 1970."""
-    return EPOCH + timedelta(microseconds=value)

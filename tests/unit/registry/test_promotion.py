@@ -1,5 +1,8 @@
 """One champion at a time, whole and decided on, whatever happens half-way."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -259,6 +262,36 @@ def test_the_version_that_served_leads_to_its_approver(bench: Bench, tmp_path: P
     assert (approval.id, approval.actor, approval.used_at) == (promotion.approval_id, "ada", NOW)
     with pytest.raises(ApprovalError, match="already serves"):
         approve(bench.registry, bench.state, "1", "ada", "again", NOW)
+
+
+def test_a_killed_promoter_leaves_the_old_champion_and_holds_the_next_off_until_its_lease_ends(bench: Bench) -> None:
+    """A real kill inside the transaction: nothing of it is left but the lease, which runs out."""
+    old, new = bench.champion(), bench.challenger()
+    approve(bench.registry, bench.state, new.number, "ada", "better", NOW)
+    program = """
+import os, sys
+from pathlib import Path
+from registry_bench import NOW, check_fake, settings_under
+from penstock.data.state import open_state
+from penstock.registry.promotion import promote
+from penstock.registry.store import open_registry
+settings = settings_under(Path(sys.argv[1]))
+state = open_state(settings.state.url)
+die = lambda step: os._exit(9) if step == "written" else None
+promote(open_registry(settings, state, check_fake), state, sys.argv[2], "ada", "better", sys.argv[3], NOW, die)
+"""
+    command = [sys.executable, "-c", program, str(bench.root), new.number, old.number]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    assert subprocess.run(command, env=environment, check=False).returncode == 9
+
+    assert (bench.serving(), bench.alias("champion")) == (old.number, old.number)
+    assert bench.registry.version(new.number).status == "challenger"
+    assert audit.verify(bench.state).ok
+    with pytest.raises(LeaseHeld):
+        promote(bench.registry, bench.state, new.number, "ada", "better", old.number, NOW)
+    later = NOW + timedelta(seconds=bench.settings.state.lease_s + 1)
+    promote(bench.registry, bench.state, new.number, "ada", "better", old.number, later)
+    assert bench.serving() == new.number
 
 
 def _raise(error: Exception) -> Callable[[], None]:
