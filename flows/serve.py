@@ -11,10 +11,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import httpx
+
 from flows.schedule import Job, run_jobs
+from penstock.errors import PenstockError
 from penstock.settings import Settings, load_settings
 
 log = logging.getLogger("penstock.flows")
@@ -44,9 +49,31 @@ def _line(state: Any) -> str | None:
 
 def start_service(settings: Settings) -> "subprocess.Popen[bytes]":
     """The service in a process of its own, in a process group of its own so that Ctrl-C reaches us first."""
-    child = subprocess.Popen([sys.executable, "-m", "penstock.cli", "serve"], start_new_session=True)
+    command = [os.fspath(Path(sys.executable).with_name("penstock")), "serve"]
+    child = subprocess.Popen(command, start_new_session=True)
     log.info("service: http://%s:%d (process %d)", settings.service.host, settings.service.port, child.pid)
     return child
+
+
+def wait_ready(address: str, limit_s: float) -> None:
+    """Wait until the service has a version loaded.
+
+    Raises:
+        PenstockError: it was not ready within `limit_s` seconds.
+    """
+    until_s = time.monotonic() + limit_s
+    found = "no answer"
+    while time.monotonic() < until_s:
+        try:
+            answer = httpx.get(f"{address}/readyz", timeout=2)
+        except httpx.HTTPError as error:
+            found = type(error).__name__
+        else:
+            if answer.is_success:
+                return
+            found = f"status {answer.status_code}: {answer.text[:200]}"
+        time.sleep(0.1)
+    raise PenstockError(f"service at {address}: not ready after {limit_s:g} s, last found {found}; see its log above")
 
 
 def stop_service(child: "subprocess.Popen[bytes]") -> None:

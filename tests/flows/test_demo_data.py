@@ -1,0 +1,54 @@
+"""The demo's windows lose nothing and change nothing but times; the damage is counted and seeded."""
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from flows.demo_data import corrupted, moved_to_end, warm_up_and_windows
+from penstock.data.dataset import Dataset, DatasetMeta
+from penstock.records import AT, CATALOGUE_COLUMNS, EVENT_COLUMNS
+
+START = datetime(2025, 5, 1, tzinfo=UTC)
+END = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def log() -> Dataset:
+    times = [START + timedelta(hours=hour) for hour in range(100)]
+    columns = {
+        "event_id": [f"e{n}" for n in range(100)],
+        "user_id": ["u"] * 100,
+        "item_id": [f"i{n % 7}" for n in range(100)],
+        "kind": ["click"] * 100,
+        "at": times,
+        "received_at": times,
+    }
+    empty = {name: pl.Series(name, [None] * 100, dtype=kind) for name, kind in EVENT_COLUMNS.items()}
+    events = pl.DataFrame(empty | {n: pl.Series(n, v, dtype=EVENT_COLUMNS[n]) for n, v in columns.items()})
+    items = {name: pl.Series(name, [None], dtype=kind) for name, kind in CATALOGUE_COLUMNS.items()}
+    items |= {"item_id": pl.Series(["i1"]), "title": pl.Series(["one"]), "published_at": pl.Series([START], dtype=AT)}
+    return Dataset(events, pl.DataFrame(items), DatasetMeta("t", "rank", True, "positives", ["click"], "test"))
+
+
+def test_moving_keeps_every_distance(log: Dataset) -> None:
+    moved = moved_to_end(log, END)
+    assert moved.events["at"].max() == END
+    assert moved.events["at"].diff().drop_nulls().unique().to_list() == [timedelta(hours=1)]
+    assert moved.events["at"].min() - moved.catalogue["published_at"][0] == timedelta(0)
+    assert moved.events.drop("at", "received_at").equals(log.events.drop("at", "received_at"))
+
+
+def test_windows_and_warm_up_are_the_whole_log_in_order(log: Dataset) -> None:
+    warm, windows = warm_up_and_windows(log.events, 0.6, 4)
+    assert len(warm) == 60
+    assert [len(window) for window in windows] == [10, 10, 10, 10]
+    assert pl.concat([warm, *windows])["event_id"].to_list() == log.events["event_id"].to_list()
+
+
+def test_damage_is_seeded_and_about_as_much_as_asked_for(log: Dataset) -> None:
+    damaged = corrupted(log.events, 0.5, seed=7)
+    bad = damaged["item_id"].str.starts_with("no-such-item-").sum()
+    assert 35 <= bad <= 65
+    assert damaged.equals(corrupted(log.events, 0.5, seed=7))
+    assert not set(damaged["event_id"]) & set(log.events["event_id"])
