@@ -29,9 +29,7 @@ def test_the_drawn_tree_is_the_class_tree() -> None:
         for _, value in inspect.getmembers(errors, inspect.isclass)
         if issubclass(value, errors.PenstockError) and value.__module__ == errors.__name__
     ]
-    real = {
-        value.__name__: None if value is errors.PenstockError else value.__bases__[0].__name__ for value in classes
-    }
+    real = {value.__name__: None if value is errors.PenstockError else value.__bases__[0].__name__ for value in classes}
     assert drawn_parents(errors.__doc__ or "") == real
 
 
