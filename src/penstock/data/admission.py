@@ -5,7 +5,10 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
+import polars as pl
+
 from penstock.data.state import to_micros
+from penstock.errors import SchemaError
 from penstock.records import EVENT_COLUMNS
 
 MAX_ID_CHARS = 256
@@ -76,6 +79,20 @@ class Admission:
             "propensity": _number(event, "propensity"),
             "query": _optional_text(event, "query", self.max_text_chars),
         }
+
+
+def need_columns(frame: pl.DataFrame, needed: tuple[str, ...], where: str) -> None:
+    """Refuse a table that lacks a column.
+
+    Raises:
+        SchemaError: naming the columns, those found and those expected.
+    """
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise SchemaError(
+            f"{where}: column {', '.join(missing)} is missing, found {', '.join(frame.columns) or 'no columns'}; "
+            f"expected at least {', '.join(needed)}; rename or map the columns"
+        )
 
 
 def _text(event: Mapping[str, Any], name: str, max_chars: int) -> str:

@@ -14,11 +14,10 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from penstock.data.admission import Admission, NotAdmitted
+from penstock.data.admission import Admission, NotAdmitted, need_columns
 from penstock.data.state import State
 from penstock.data.state import events as table
 from penstock.data.tables import conform
-from penstock.errors import SchemaError
 from penstock.records import AT, EVENT_COLUMNS, EVENT_REQUIRED
 from penstock.settings import DataSettings
 
@@ -109,10 +108,5 @@ def _insert_new(dialect: str) -> Any:
 
 def _table_rows(events: pl.DataFrame) -> Iterable[dict[str, Any]]:
     needed = [name for name in EVENT_REQUIRED if name != "received_at"]
-    missing = [name for name in needed if name not in events.columns]
-    if missing:
-        raise SchemaError(
-            f"batch of {len(events)} events: column {', '.join(missing)} is missing, found "
-            f"{', '.join(events.columns) or 'no columns'}; expected at least {', '.join(needed)}; rename the columns"
-        )
+    need_columns(events, tuple(needed), f"batch of {len(events)} events")
     return conform(events, EVENT_COLUMNS, (), f"batch of {len(events)} events").iter_rows(named=True)
