@@ -8,7 +8,9 @@ values of events stand in these pages, and none of them can become a script.
 import re
 import shutil
 from functools import partial
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from penstock.data.tables import replace_file
 from penstock.errors import DataError
@@ -39,11 +41,20 @@ def make_offline(site: Path) -> Path:
     for page in sorted(site.rglob("*.html")):
         text = offline_page(page.read_text(encoding="utf-8"), style)
         replace_file(page, partial(_write, text))
-    results = sorted((site / "validations").rglob("*.html"))
-    index = site / "index.html"
-    if not index.exists():
-        raise DataError(f"{site} holds no index.html, expected Great Expectations to write one; run validation again")
-    return results[0] if len(results) == 1 else index
+    pages = sorted(page for folder in ("validations", "expectations") for page in (site / folder).rglob("*.html"))
+    if not pages:
+        raise DataError(f"{site} holds no page, expected Great Expectations to write some; run validation again")
+    replace_file(site / "index.html", partial(_write, _index(site, pages, style)))
+    results = [page for page in pages if page.is_relative_to(site / "validations")]
+    return results[0] if len(results) == 1 else site / "index.html"
+
+
+def _index(site: Path, pages: list[Path], style: str) -> str:
+    """Great Expectations fills its own index by a script; this one needs none."""
+    names = [page.relative_to(site) for page in pages]
+    lines = [f'<li><a href="{quote(name.as_posix())}">{escape(" / ".join(name.parts[:2]))}</a></li>' for name in names]
+    body = f'<body><div class="container-fluid"><h1>Data Docs</h1><ul>{"".join(lines)}</ul></div></body>'
+    return offline_page(f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"></head>{body}</html>', style)
 
 
 def move_site(source: Path, target: Path) -> None:
