@@ -6,6 +6,7 @@ first call. An expectation that could not be computed is an error here: Great Ex
 
 import os
 import shutil
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,18 +54,34 @@ def run_suite(
     """
     gx = _great_expectations()
     context = gx.get_context(mode="ephemeral")
-    context.enable_analytics(enable=False)
-    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    try:
+        context.enable_analytics(enable=False)
+        context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+        expectations = _expectations(gx, row_rules, window_rules)
+        result = _run(gx, context, expectations, checked, title)
+        outcomes = {item.expectation_config.meta["rule"]: _outcome(item) for item in result.results}
+        return outcomes, None if docs_dir is None else _write_docs(context, docs_dir)
+    finally:
+        _remove_scratch(context)
+
+
+def _run(gx: Any, context: Any, expectations: list[Any], checked: pl.DataFrame, title: str) -> Any:
     asset = context.data_sources.add_pandas("snapshots").add_dataframe_asset(title)
     batch = asset.add_batch_definition_whole_dataframe("whole")
-    suite = context.suites.add(gx.ExpectationSuite(name=title, expectations=_expectations(gx, row_rules, window_rules)))
+    suite = context.suites.add(gx.ExpectationSuite(name=title, expectations=expectations))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=title, data=batch, suite=suite))
-    result = definition.run(
+    return definition.run(
         batch_parameters={"dataframe": checked.to_pandas()},
         result_format={"result_format": "COMPLETE", "unexpected_index_column_names": INDEX},
     )
-    outcomes = {item.expectation_config.meta["rule"]: _outcome(item) for item in result.results}
-    return outcomes, None if docs_dir is None else _write_docs(context, docs_dir)
+
+
+def _remove_scratch(context: Any) -> None:
+    """An ephemeral context makes a temporary folder for a site of its own, and leaves it."""
+    for site in context.list_data_docs_sites().values():
+        folder = Path(site["store_backend"]["base_directory"])
+        if folder.parent == Path(tempfile.gettempdir()):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _great_expectations() -> Any:
