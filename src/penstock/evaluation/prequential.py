@@ -94,9 +94,13 @@ class RankedRequests:
     log_loss: list[float] = field(default_factory=list)
     n_relevant: list[int] = field(default_factory=list)
     earlier_events: list[int] = field(default_factory=list)
+    n_candidates: list[int] = field(default_factory=list)
 
-    def add(self, request_id: int, asked: Asked, ranked: list[str], relevant: set[str], auc: float, loss: float) -> None:
-        """Take one ranking, best first."""
+    def add(self, request_id: int, asked: Asked, ranked: list[str], quality: tuple[float, float, int]) -> None:
+        """Take one ranking, best first; `quality`: its AUC, its log loss, and how many candidates it had."""
+        relevant = set(asked.request["relevant"])
+        auc, loss, n_candidates = quality
+        self.n_candidates.append(n_candidates)
         rank_F = np.array([place for place, item in enumerate(ranked, 1) if item in relevant], np.int64)
         request_F, count_R = np.zeros(len(rank_F), np.int64), np.array([len(relevant)])
         self.request_id.append(request_id)
@@ -126,6 +130,7 @@ class RankedRequests:
             np.array(self.auc),
             np.array(self.log_loss),
             np.array(self.n_relevant),
+            n_candidates=np.array(self.n_candidates),
         )
 
 
@@ -179,7 +184,10 @@ class Ranker:
         best = np.argsort(-score_C, kind="stable")[:DEPTH] if len(score_C) <= DEPTH else _top(score_C, DEPTH)
         is_relevant_C = np.array([items[row] in relevant for row in row_C.tolist()], bool)
         auc, loss = _auc(is_relevant_C, score_C), _softmax_loss(is_relevant_C, score_C)
-        self.out.add(request_id, asked, [items[row_C[place]] for place in best], relevant, auc, loss)
+        missed = len(relevant) - int(is_relevant_C.sum())
+        auc = auc * (1 - missed / len(relevant)) if auc == auc else (0.0 if missed else auc)
+        ranked = [items[row_C[place]] for place in best]
+        self.out.add(request_id, asked, ranked, (auc, loss, len(row_C) + missed))
 
 
 def _top(score_C: NDArray[np.float32], depth: int) -> NDArray[np.int64]:

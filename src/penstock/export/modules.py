@@ -89,12 +89,13 @@ def text_spec(settings: Settings, width: int | None) -> GraphSpec:
         bert.pooler = None
         return TextGraph(bert, None if width is None else torch.zeros(config.hidden_size, width))
 
-    token = torch.ones(2, 7, dtype=torch.long)
+    # Two tensors on purpose: the exporter takes one object given twice for one input.
+    token, mask = torch.arange(14).reshape(2, 7), torch.ones(2, 7, dtype=torch.long)
     axes = {0: "texts", 1: "tokens"}
     return GraphSpec(
         "text",
         build,
-        {"token": token, "mask": token},
+        {"token": token, "mask": mask},
         ["text"] if width is None else ["text", "item"],
         {"token": axes, "mask": axes},
         {"encoder": settings.text.encoder, "width": width},

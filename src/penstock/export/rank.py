@@ -26,14 +26,14 @@ def merged_encoder(encoder: TextEncoder) -> dict[str, NDArray[np.float32]]:
     out: dict[str, NDArray[np.float32]] = {}
     with torch.no_grad():
         for name, module in encoder.bert.named_modules():
-            delta = module.get_delta_weight("default") if hasattr(module, "get_delta_weight") else None
+            if hasattr(module, "get_delta_weight"):  # an adapted layer comes before the layer it wraps
+                merged = module.base_layer.weight + module.get_delta_weight("default")
+                out[f"bert.{name}.weight"] = merged.float().cpu().numpy()
             for leaf, value in module.named_parameters(recurse=False):
                 path = f"{name}.{leaf}"
                 if "lora_" in path:
                     continue
-                out[f"bert.{path.replace('.base_layer', '')}"] = value.float().cpu().numpy()
-            if delta is not None:
-                out[f"bert.{name}.weight"] = (module.base_layer.weight + delta).float().cpu().numpy()
+                out.setdefault(f"bert.{path.replace('.base_layer', '')}", value.float().cpu().numpy())
     return out
 
 

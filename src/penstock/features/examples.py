@@ -113,7 +113,11 @@ def past_arrays(
 
 
 class Sampler:
-    """Negatives where only positives are logged: part by popularity, part uniform over the items seen so far."""
+    """Negatives where only positives are logged: part by popularity, part uniform over the items on offer.
+
+    Items that nobody had yet are drawn too: without them the model never meets an item of all zeros, and scores one
+    at random (measured: a model left stale filled its top ten with them).
+    """
 
     def __init__(self, negatives: int, popular_share: float, seed: int) -> None:
         self.negatives, self.popular_share = negatives, popular_share
@@ -124,7 +128,7 @@ class Sampler:
 
     def refresh(self, state: CausalState, at_s: float) -> None:
         """Take the popularity as it stands at `at_s`."""
-        self._pool = state.eligible()
+        self._pool = state.offered(at_s)
         if not len(self._pool):
             self._pool = np.arange(len(state.items))
         count_N = state.positive.at(at_s, self._pool)[:, -1] + 1e-9
@@ -208,7 +212,7 @@ def build_examples(
         if probe is not None:
             probe(asked)
         if refreshed == -np.inf or (refresh == "event" and asked.at_s - refreshed > SAMPLER_REFRESH_S):
-            sampler.refresh(state, state.counted_s)
+            sampler.refresh(state, asked.at_s)
             refreshed = asked.at_s
         candidates = _candidates(state, asked.request, sampler)
         if candidates is None:

@@ -226,6 +226,10 @@ class CausalState:
         """Rows of the items with at least one counted event."""
         return np.flatnonzero(self.seen_N)
 
+    def offered(self, at_s: float) -> NDArray[np.int64]:
+        """Rows of the items that are not known to be born later than `at_s`; those nobody had yet are among them."""
+        return np.flatnonzero(~(self.born_s_N > at_s))
+
     def item_features(self, at_s: float, row_C: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """The features that depend on the item only, at `at_s`: float32 [C, 2H + 4], all N items when rows are None."""
         rows = np.arange(len(self.items)) if row_C is None else row_C

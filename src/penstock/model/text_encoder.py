@@ -8,6 +8,7 @@ B texts, T tokens, D width of the encoder.
 
 import hashlib
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ class TextEncoder(nn.Module):
         super().__init__()
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
 
+        transformers_logging.disable_progress_bar()
         folder = encoder_folder(settings.encoder)
         base = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
         layers = getattr(getattr(base, "encoder", None), "layer", None)
@@ -76,7 +79,10 @@ class TextEncoder(nn.Module):
                 layers_to_transform=list(range(self.first_tuned, self.n_layers)),
                 layers_pattern="layer",
             )
-            self.base = get_peft_model(base, config)
+            with warnings.catch_warnings():
+                # peft 0.21 reads a property that transformers 5 has renamed; the renaming does not concern us.
+                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+                self.base = get_peft_model(base, config)
 
     @property
     def bert(self) -> Any:
@@ -157,6 +163,7 @@ class ActivationCache:
 
     def batch(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Cached activations [B, T, D] float32 and mask [B, T] of `texts`."""
+        self.add(texts)
         parts = [self._of_text[text] for text in texts]
         width = max(len(part) for part in parts)
         hidden_BTD = np.zeros((len(parts), width, self.encoder.width), np.float32)

@@ -226,8 +226,8 @@ class Backtest:
         user = users.setdefault(asked.request["user_id"], len(users))
         score_C = baseline.scores(user, asked.history.row_L, asked.at_s)[row_C]
         best = np.argsort(-score_C, kind="stable")[:DEPTH]
-        relevant = set(asked.request["relevant"])
-        ranked.add(asked.request["row"], asked, [state.items[row_C[p]] for p in best], relevant, float("nan"), 0.0)
+        ranking = [state.items[row_C[place]] for place in best]
+        ranked.add(asked.request["row"], asked, ranking, (float("nan"), 0.0, len(row_C)))
 
 
 def _update(baseline: Baseline, state: CausalState, events: pl.DataFrame, users: dict[str, int]) -> None:

@@ -60,15 +60,17 @@ class Learner:
         self.text_NT = torch.zeros(0, self.encoder.width)
         self.reservoir = Reservoir(settings.training.replay_capacity)
         self.rounds = 0
+        self.last_report = LearnReport()
         self.step_count = 0
         self.guard = SpikeGuard(settings.training.spike_factor)
         self.rows = RowAdagrad(settings.training.residual_learning_rate)
-        self.head_optimizer = self._head_optimizer()
+        self.head_optimizer = self.make_head_optimizer()
         tuned = self.encoder.tuned_parameters()
         rate = settings.training.text_learning_rate
         self.text_optimizer = torch.optim.AdamW(tuned, rate, weight_decay=0.0) if tuned else None
 
-    def _head_optimizer(self) -> Any:
+    def make_head_optimizer(self) -> Any:
+        """A fresh optimiser over the network's dense weights."""
         settings = self.settings.training
         return make_optimizer(self.task.head_parameters(), settings, settings.learning_rate)
 
@@ -77,8 +79,12 @@ class Learner:
         if texts:
             self.text_NT = torch.cat([self.text_NT, self.cache.vectors(texts)])
             self.texts.extend(texts)
-            if self.task.grow(len(self.texts)):
-                self.network.to(self.device)
+            self.task.grow(len(self.texts))
+
+    def add_labels(self, count: int) -> None:
+        """Make room for `count` labels in all; the optimiser starts anew when their number changed."""
+        if self.task.grow_labels(count):
+            self.head_optimizer = self.make_head_optimizer()
 
     def learn(self, examples: Batch) -> LearnReport:
         """Learn from new requests and some old ones, then move the encoder; deterministic given seed and round.
@@ -93,7 +99,6 @@ class Learner:
         report = LearnReport(requests=len(examples))
         started = time.perf_counter()
         warmup = self.rounds == 0
-        self.last_report = report
         if warmup and len(examples):
             self.task.fit_scale(examples)
         gradient_NT = torch.zeros_like(self.text_NT)
@@ -111,6 +116,7 @@ class Learner:
             report.text_seconds = time.perf_counter() - started
         self.reservoir.add(examples, random)
         self.rounds += 1
+        self.last_report = report
         return report
 
     def _batches(self, examples: Batch, random: np.random.Generator, epochs: int) -> Iterator[tuple[Batch, int]]:

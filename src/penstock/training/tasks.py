@@ -27,6 +27,10 @@ class LearningTask(Protocol):
 
     def grow(self, rows: int) -> bool: ...
 
+    def grow_labels(self, labels: int) -> bool: ...
+
+    def restore(self, weights: dict[str, Tensor]) -> None: ...
+
     def fit_scale(self, examples: Any) -> None: ...
 
     def text_rows(self, batch: Any) -> NDArray[np.int64]: ...
@@ -55,6 +59,16 @@ class RankTask:
     def grow(self, rows: int) -> bool:
         """Room for new items."""
         return self.model.grow(rows)
+
+    def grow_labels(self, labels: int) -> bool:
+        """A ranker has none."""
+        del labels
+        return False
+
+    def restore(self, weights: dict[str, Tensor]) -> None:
+        """Load weights, the table of residuals as long as it was."""
+        self.model.grow(len(weights["residual"]))
+        self.model.load_state_dict(weights)
 
     def fit_scale(self, examples: Examples) -> None:
         """Mean and deviation of every feature over real candidates, fixed from then on."""
@@ -96,8 +110,8 @@ class ClassifyTask:
 
     def __init__(self, settings: Settings, spec: FeatureSpec, text_width: int) -> None:
         del spec
-        self.labels = 0
-        self.network: nn.Module = Classifier(text_width, 0)
+        self.classifier = Classifier(text_width, 0)
+        self.network: nn.Module = self.classifier
 
     @property
     def residual(self) -> nn.Parameter:
@@ -112,6 +126,15 @@ class ClassifyTask:
         """Texts come and go; only labels grow, through `grow_labels`."""
         del rows
         return False
+
+    def grow_labels(self, labels: int) -> bool:
+        """Room for new labels, which start at zero."""
+        return self.classifier.grow(labels)
+
+    def restore(self, weights: dict[str, Tensor]) -> None:
+        """Load weights over as many labels as there were."""
+        self.classifier.grow(weights["weight"].shape[1])
+        self.classifier.load_state_dict(weights)
 
     def fit_scale(self, examples: Labelled) -> None:
         """Text vectors have unit norm already."""

@@ -1,0 +1,207 @@
+"""One round of the ranking task: score with the champion, learn, export, compare."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from penstock.data.requests import group_requests
+from penstock.errors import EmptyWindow, ExportError
+from penstock.evaluation.gates import BundleFacts, RequestScores
+from penstock.evaluation.prequential import RankedRequests, Ranker
+from penstock.export.bundle import BundleWriter
+from penstock.export.rank import item_vectors, rank_graphs, text_graph, torch_scores
+from penstock.features.examples import Asked, Examples, Sampler, build_examples
+from penstock.features.state import CausalState
+from penstock.inference.engine import RankEngine, TextEngine
+from penstock.inference.scorer import Scorer, one_request
+from penstock.pipeline.measures import LATENCY_CANDIDATES, folder_mb, largest_difference, median_ms
+from penstock.settings import Settings
+from penstock.text import item_texts
+from penstock.training.checkpoint import Carried
+from penstock.training.learner import Learner, LearnReport
+
+TEXTS_CHECKED = 32
+
+
+@dataclass
+class RankRound:
+    """The learner and state of one round, moving forward through its stages."""
+
+    settings: Settings
+    learner: Learner
+    state: CausalState
+    catalogue: pl.DataFrame
+    champion: Scorer | None
+    carried: Carried
+
+    def take_in(self) -> None:
+        """Know the catalogue's items, and let the champion know them too."""
+        known = set(self.state.items)
+        fresh = self.catalogue.filter(~pl.col("item_id").is_in(known)) if known else self.catalogue
+        self.state.add_items(fresh)
+        self.learner.add_texts(item_texts(fresh))
+        if self.champion is not None:
+            self.champion.add_items(self.catalogue)
+
+    def observe(self, events: pl.DataFrame) -> None:
+        """Count events that are not learned from: those of refused rounds."""
+        self.state.observe(events.sort("at", "event_id"))
+
+    def learn(self, events: pl.DataFrame) -> tuple[LearnReport, dict[str, float]]:
+        """Rank the older requests with the champion, then learn from them; hold back the newest.
+
+        Raises:
+            EmptyWindow: no request led to anything.
+            TrainingError: see Learner.learn.
+        """
+        requests = self._grouped(events)
+        if not len(requests):
+            raise EmptyWindow(f"{len(events)} events hold no request; nothing to learn from")
+        cut = max(1, int(len(requests) * (1 - self.settings.training.holdout_share)))
+        boundary = requests["at"][cut] if cut < len(requests) else None
+        if boundary is None:
+            older, self._held_requests = requests, requests[:0]
+            self._held_events = events[:0]
+            events_before = events
+        else:
+            older = requests.filter(pl.col("at") < boundary)
+            self._held_requests = requests.filter(pl.col("at") >= boundary)
+            events_before = events.filter(pl.col("at") < boundary)
+            self._held_events = events.filter(pl.col("at") >= boundary)
+        scored = RankedRequests()
+        ranker = self._ranker(self.champion_engine(), scored) if self.champion else None
+        sampler = self._sampler(0)
+        probe = self._probe([ranker] if ranker else [])
+        examples = build_examples(
+            self.state, events_before, older, self.settings.features.refresh, sampler, probe
+        )
+        if ranker:
+            ranker.finish()
+        parts = [part for part in (self.carried.held_out, examples) if part is not None and len(part)]
+        if not parts:
+            raise EmptyWindow(f"{len(requests)} requests led to nothing that can be learned from")
+        joined = Examples.join([part for part in parts if isinstance(part, Examples)])
+        report = self.learner.learn(joined)
+        means = {f"prequential_{name}": value for name, value in scored.means().items()} if ranker else {}
+        return report, means
+
+    def write(self, writer: BundleWriter, cache: Path) -> None:
+        """Export, measure on the held-out requests, and keep the state as it then stands."""
+        model = self.learner.task.model
+        width = self.learner.encoder.width
+        vector_NE = item_vectors(model, self.learner.text_NT)
+        graphs = rank_graphs(model, self.settings, self.learner.spec, width, cache)
+        graphs["text.onnx"] = text_graph(self.learner.encoder, model.item.projection, self.settings, cache)
+        writer.graphs(graphs, self.learner.encoder.tokenizer)
+        by_id = pl.DataFrame({"item_id": self.state.items}).join(
+            self.catalogue, on="item_id", how="left", maintain_order="left"
+        )
+        writer.items(by_id.with_columns(pl.col("title").fill_null("")), vector_NE)
+        engine = RankEngine(writer.part / "user.onnx", writer.part / "rank.onnx", vector_NE, width)
+        self._measure(engine, writer, by_id)
+        writer.state(self.state)
+
+    def _measure(self, engine: RankEngine, writer: BundleWriter, items: pl.DataFrame) -> None:
+        own, champions = RankedRequests(), RankedRequests()
+        rankers = [self._ranker(engine, own)]
+        if self.champion is not None:
+            rankers.append(self._ranker(self.champion_engine(), champions))
+        held = build_examples(
+            self.state,
+            self._held_events,
+            self._held_requests,
+            self.settings.features.refresh,
+            self._sampler(1),
+            self._probe(rankers),
+        )
+        for ranker in rankers:
+            ranker.finish()
+        self.carried.held_out = held if len(held) else None
+        self.challenger_scores = own.scores()
+        self.champion_scores: RequestScores | None = champions.scores() if self.champion is not None else None
+        self.metrics = {f"held_out_{name}": value for name, value in own.means().items()}
+        parity = self._parity(engine, held, writer.part, items)
+        row_C = np.arange(min(LATENCY_CANDIDATES, len(self.state.items)))
+        history = self.state.histories.of(self.state.histories.users()[-1])
+        at_s = self.state.counted_s
+
+        def once() -> None:
+            feature_CF = self.state.features(history, row_C, at_s)
+            engine.scores(one_request(self.state, history, row_C, feature_CF, at_s))
+
+        self._parity_error, self._latency_ms = parity, median_ms(once)
+
+    def _parity(self, engine: RankEngine, held: Examples, folder: Path, items: pl.DataFrame) -> float:
+        worst = 0.0
+        model = self.learner.task.model
+        if len(held):
+            some = held.take(slice(0, 64))
+            worst = largest_difference(engine.scores(some), torch_scores(model, engine.vector_NE, some))
+        texts = item_texts(items)[:TEXTS_CHECKED]
+        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        text_BT, item_BE = TextEngine(folder / "text.onnx", tokenizer).encode(texts)
+        reference_BT = self.learner.text_NT[: len(texts)].numpy()
+        residual_BE = model.residual.detach().cpu().numpy()[: len(texts)]
+        worst = max(worst, largest_difference(text_BT, reference_BT))
+        worst = max(worst, largest_difference(item_BE + residual_BE, engine.vector_NE[: len(texts)]))
+        limit = self.settings.export.max_parity_error
+        if not worst <= limit:
+            raise ExportError(
+                f"the exported graphs differ from torch by {worst:.2e}, at most {limit:g} is allowed "
+                "(export.max_parity_error); the bundle is not kept"
+            )
+        return worst
+
+    def facts(self, folder: Path) -> BundleFacts:
+        """Parity, latency and size of the finished bundle."""
+        return BundleFacts(self._parity_error, self._latency_ms, folder_mb(folder))
+
+    def model_facts(self) -> dict[str, object]:
+        """What the manifest says of the model."""
+        return {"width": self.settings.model.width, "text_width": self.learner.encoder.width, "labels": []}
+
+    def champion_engine(self) -> RankEngine:
+        """The champion's graphs over the items in the state's order.
+
+        Raises:
+            ExportError: the champion's items are not a prefix of the state's, so its vectors cannot be lined up.
+        """
+        assert self.champion is not None
+        if self.champion.state.items != self.state.items:
+            place = {item: row for row, item in enumerate(self.champion.state.items)}
+            order = [place[item] for item in self.state.items]
+            self.champion.engine.vector_NE = self.champion.engine.vector_NE[order]
+            self.champion.state.items = list(self.state.items)
+        return self.champion.engine
+
+    def _grouped(self, events: pl.DataFrame) -> pl.DataFrame:
+        data = self.settings.data
+        return group_requests(events, data.gains, data.positive_rating_min)
+
+    def _ranker(self, engine: RankEngine, out: RankedRequests) -> Ranker:
+        return Ranker(self.state, engine, out, lambda asked: self.state.eligible())
+
+    def _probe(self, rankers: list[Ranker]) -> "Probe":
+        return Probe(rankers)
+
+    def _sampler(self, part: int) -> Sampler:
+        training = self.settings.training
+        seed = self.settings.seed * 7919 + self.learner.rounds * 2 + part
+        return Sampler(training.negatives, training.popular_negative_share, seed)
+
+
+class Probe:
+    """Shows each request that led to something to the rankers, before it is learned from."""
+
+    def __init__(self, rankers: list[Ranker]) -> None:
+        self.rankers, self.count = rankers, 0
+
+    def __call__(self, asked: Asked) -> None:
+        """Ask every ranker."""
+        if not asked.request["relevant"]:
+            return
+        for ranker in self.rankers:
+            ranker.ask(self.count, asked)
+        self.count += 1

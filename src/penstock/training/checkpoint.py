@@ -1,0 +1,124 @@
+"""Everything a round starts from, on disk: weights, optimisers, replay, causal state. safetensors and JSON only."""
+
+import json
+import shutil
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from penstock.errors import BundleError, TrainingError
+from penstock.features.examples import Examples, Labelled
+from penstock.features.state import CausalState
+from penstock.settings import Settings
+from penstock.training.learner import Learner
+from penstock.training.replay import Batch
+from penstock.training.steps import optimizer_arrays, restore_optimizer
+
+
+@dataclass
+class Carried:
+    """What one round hands to the next beside the learner.
+
+    Attributes:
+        snapshots: ids of the snapshots that the state has taken in.
+        held_out: requests that the gates were measured on, learned from in the next round.
+        version: the version that the round became, once it is registered.
+    """
+
+    snapshots: list[str] = field(default_factory=list)
+    held_out: Batch | None = None
+    version: str | None = None
+
+
+def save_checkpoint(learner: Learner, state: CausalState, carried: Carried, folder: Path) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        TrainingError: a weight is not finite.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    tensors: dict[str, torch.Tensor] = {}
+    tensors |= {f"network.{name}": value for name, value in learner.network.state_dict().items()}
+    tensors |= {f"text.{name}": value for name, value in learner.encoder.tuned_state().items()}
+    tensors |= {f"head_optimizer.{k}": v for k, v in optimizer_arrays(learner.head_optimizer).items()}
+    if learner.text_optimizer is not None:
+        tensors |= {f"text_optimizer.{k}": v for k, v in optimizer_arrays(learner.text_optimizer).items()}
+    tensors["rows.accumulator"] = learner.rows.accumulator_N
+    tensors["text_table"] = learner.text_NT
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise TrainingError(f"checkpoint: {name} holds a value that is not finite; nothing was written")
+    for prefix, batch in (("replay", learner.reservoir.kept), ("held_out", carried.held_out)):
+        if batch is not None and len(batch):
+            tensors |= {f"{prefix}.{f.name}": torch.from_numpy(getattr(batch, f.name)) for f in fields(batch)}
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, part / "learner.safetensors")
+    state.save(part / "state")
+    meta = {
+        "texts": learner.texts,
+        "rounds": learner.rounds,
+        "step_count": learner.step_count,
+        "loss_mean": learner.guard.mean,
+        "replay_seen": learner.reservoir.seen,
+        "snapshots": carried.snapshots,
+        "version": carried.version,
+    }
+    (part / "meta.json").write_text(json.dumps(meta))
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def load_checkpoint(folder: Path, settings: Settings) -> tuple[Learner, CausalState, Carried]:
+    """The inverse of `save_checkpoint`.
+
+    Raises:
+        BundleError: a file is missing, does not parse, or is of another architecture.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        tensors = load_file(folder / "learner.safetensors")
+    except (OSError, ValueError) as error:
+        raise BundleError(f"checkpoint {folder} cannot be read ({error}); rebuild with `penstock rebuild`") from error
+    state = CausalState.load(folder / "state")
+    learner = Learner(settings, state.spec)
+    groups: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        group, _, key = name.partition(".")
+        groups.setdefault(group, {})[key] = value
+    try:
+        _restore(learner, groups, meta, tensors)
+    except (RuntimeError, KeyError) as error:
+        raise BundleError(
+            f"checkpoint {folder} is of another architecture than params.yaml's model and text sections: {error}"
+        ) from error
+    held_out = _batch(groups.get("held_out"))
+    return learner, state, Carried(meta["snapshots"], held_out, meta["version"])
+
+
+def _restore(
+    learner: Learner, groups: dict[str, dict[str, torch.Tensor]], meta: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> None:
+    learner.encoder.load_tuned(groups.get("text", {}))
+    learner.task.restore(groups["network"])
+    learner.network.to(learner.device)
+    learner.head_optimizer = learner.make_head_optimizer()
+    restore_optimizer(learner.head_optimizer, groups.get("head_optimizer", {}))
+    if learner.text_optimizer is not None:
+        restore_optimizer(learner.text_optimizer, groups.get("text_optimizer", {}))
+    learner.rows.accumulator_N = tensors["rows.accumulator"].to(learner.device)
+    learner.texts, learner.text_NT = list(meta["texts"]), tensors["text_table"]
+    learner.rounds, learner.step_count = int(meta["rounds"]), int(meta["step_count"])
+    learner.guard.mean = meta["loss_mean"]
+    learner.reservoir.kept, learner.reservoir.seen = _batch(groups.get("replay")), int(meta["replay_seen"])
+
+
+def _batch(arrays: dict[str, torch.Tensor] | None) -> Batch | None:
+    if not arrays:
+        return None
+    values: dict[str, np.ndarray] = {name: value.numpy() for name, value in arrays.items()}
+    return Labelled(**values) if "label_R" in values else Examples(**values)
