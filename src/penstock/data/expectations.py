@@ -66,7 +66,9 @@ def validate_snapshot(
     bounds, notes = window_rules(events, manifest, recent, settings.validation)
     counts = broken_counts(events, rules)
     title = f"snapshot-{manifest.snapshot_id}"
-    outcomes, docs = run_suite(checked_table(events, catalogue_ids), rules, bounds, title, docs_dir)
+    outcomes, docs = run_suite(
+        checked_table(events, catalogue_ids), rules, bounds, title, docs_dir, sum(counts.values())
+    )
     _agree(rules, bounds, counts, outcomes, title)
     judged = events.with_columns(reasons_of(events, rules))
     good = judged.filter(pl.col("reasons").list.len() == 0).drop("reasons")

@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from stream_bench import NOW, closed, event, manifest_for, settings_under, table
 
+from penstock.data import expectation_suite
 from penstock.data import expectations as module
 from penstock.data.data_docs import offline_page
 from penstock.data.expectation_suite import run_suite
@@ -64,6 +65,13 @@ def test_both_find_the_same_rows_in_a_large_snapshot() -> None:
     assert_both_find_the_same(events)
     rules = row_rules(manifest_for(events), ITEMS, SETTINGS)
     assert min(module.broken_counts(events, rules).values()) > 0, "every rule was broken by some row"
+
+
+def test_beyond_a_limit_rows_are_counted_alike_and_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expectation_suite, "MAX_LISTED", 4)
+    events = table(good(5, item_id="ghost"))
+    validation = validate_snapshot(events, manifest_for(events), ITEMS, SETTINGS, [], None)
+    assert (validation.counts["item known"], len(validation.bad)) == (5, 5)
 
 
 @given(ROWS)
