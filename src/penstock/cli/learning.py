@@ -1,0 +1,107 @@
+"""round, backtest and stage."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from penstock.cli.answer import FAILED, Answer, Output, command
+from penstock.cli.data import FOLDER
+from penstock.cli.opened import load
+from penstock.cli.screen import Screen, progress
+
+STAGES = ("prepare", "validate", "train", "export", "evaluate")
+METHOD_METRICS = ("ndcg@10", "hr@10", "mrr@100", "recall@100", "auc")
+
+
+@command("round")
+def round_(output: Output) -> Answer:
+    """Run one round now: close, validate, score, learn, gate, register.
+
+    A refused challenger and a quarantined snapshot are results, not failures; the exit code is 0 then.
+    """
+    from penstock.data.journal import Journal
+    from penstock.pipeline import online
+
+    settings = load()
+    result = online.run_round(settings)
+    if result is None:
+        pending, needed = Journal(online.opened(settings), settings.data).pending(), settings.validation.min_rows
+        reason = f"{pending} events pending; a snapshot needs {needed} whose window is over"
+        data: dict[str, Any] = {"outcome": "skipped", "reason": reason, "pending": pending}
+        return Answer(data, lambda screen: screen.facts(data))
+    data = asdict(result)
+    return Answer(data, lambda screen: _show_round(screen, data), FAILED if result.outcome == "failed" else 0)
+
+
+def _show_round(screen: Screen, data: dict[str, Any]) -> None:
+    screen.facts({name: data[name] for name in ("round_id", "outcome", "version", "reason", "bundle_digest")})
+    if data["metrics"]:
+        screen.table(["metric", "value"], [[name, value] for name, value in data["metrics"].items()])
+    if data["stages_s"]:
+        screen.table(["stage", "seconds"], [[name, value] for name, value in data["stages_s"].items()])
+
+
+@command(
+    "backtest",
+    click.option("--data", "folder", type=FOLDER, required=True, help="Dataset folder."),
+    click.option("--out", type=FOLDER, required=True, help="Folder for rankings, summary.json and the report."),
+    click.option("--cadence", help="Update intervals, by commas: 15m, 1h, 1d, never."),
+    click.option("--windows", type=click.IntRange(1), help="Equal windows: fresh learns after each, never does not."),
+    click.option("--warmup", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+                 help="Share of the log that is learned before scoring begins."),
+)  # fmt: skip
+def backtest(
+    output: Output, folder: Path, out: Path, cadence: str | None, windows: int | None, warmup: float | None
+) -> Answer:
+    """Say what a fresher model would have brought on a log: score each window, then learn from it.
+
+    Without --cadence and --windows, params.yaml's backtest section says which.
+    """
+    if cadence is not None and windows is not None:
+        raise click.UsageError("--cadence and --windows exclude each other: intervals of time, or equal windows")
+    from penstock.evaluation.prequential import cadence_seconds
+
+    changes: dict[str, Any] = {"windows": windows, "warmup": warmup}
+    settings = load().override({f"backtest.{key}": value for key, value in changes.items() if value is not None})
+    cadences = settings.backtest.cadences if cadence is None else [name.strip() for name in cadence.split(",")]
+    if windows is not None:
+        cadences = ["fresh", "never"]
+    for name in cadences:
+        if name not in ("fresh", "never"):
+            cadence_seconds(name)
+    from penstock.pipeline.backtest_run import run_backtest
+
+    with progress() as advance:
+        summary = run_backtest(folder, out, settings, cadences, advance)
+    return Answer(summary, lambda screen: _show_backtest(screen, summary, out))
+
+
+def _show_backtest(screen: Screen, summary: dict[str, Any], out: Path) -> None:
+    methods: dict[str, dict[str, Any]] = summary["methods"]
+    columns = [name for name in METHOD_METRICS if any(name in row for row in methods.values())]
+    rows = [[name, *(row.get(column) for column in columns)] for name, row in methods.items()]
+    screen.table(["method", *columns], rows)
+    screen.line(f"report: {out / 'report.html'}")
+
+
+@command("stage", click.argument("name", type=click.Choice(STAGES)))
+def stage(output: Output, name: str) -> Answer:
+    """Run one stage of the batch pipeline, as dvc.yaml does."""
+    from penstock.pipeline import batch
+
+    run = {
+        "prepare": batch.prepare,
+        "validate": batch.validate,
+        "train": batch.train,
+        "export": batch.export,
+        "evaluate": batch.evaluate,
+    }[name]
+    data = run(load())
+    return Answer(
+        data, lambda screen: screen.facts({key: value for key, value in data.items() if not isinstance(value, dict)})
+    )
+
+
+COMMANDS = (round_, backtest, stage)

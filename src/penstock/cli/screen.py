@@ -1,0 +1,110 @@
+"""How a person reads an answer: facts, tables, and progress on stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+PIPED_WIDTH = 160
+LINE_EVERY_S = 5.0
+COLOURS = {
+    "promoted": "green", "champion": "green", "passed": "green", "ok": "green",
+    "waiting": "yellow", "challenger": "yellow", "warning": "yellow",
+    "refused": "red", "rejected": "red", "quarantined": "red", "failed": "red", "missing": "red",
+    "retired": "dim", "skipped": "dim",
+}  # fmt: skip
+
+
+class Screen:
+    """stdout, for a person. Text is printed as it is: square brackets in a title are no markup."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        width = None if sys.stdout.isatty() else PIPED_WIDTH
+        self.console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
+
+    def line(self, text: str = "") -> None:
+        """One line."""
+        self.console.print(text)
+
+    def facts(self, facts: Mapping[str, object]) -> None:
+        """Names and values below each other; None is a dash."""
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column()
+        for name, value in facts.items():
+            grid.add_row(name, _cell(value))
+        self.console.print(grid)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+        """A table; columns that hold only numbers are right-aligned."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        heading = Text(title, "bold") if title else None
+        table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for place, column in enumerate(columns):
+            numbers = bool(rows) and all(isinstance(row[place], int | float) for row in rows)
+            table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row))
+        self.console.print(table)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A function (name, done, total): one bar per name on a terminal, a line every few seconds elsewhere; on stderr."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield advance
+
+
+def _lines() -> Callable[[str, int, int], None]:
+    last_s = 0.0
+
+    def advance(name: str, done: int, total: int) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= LINE_EVERY_S or done >= total:
+            last_s = time.monotonic()
+            print(f"{name} {done}/{total}", file=sys.stderr, flush=True)
+
+    return advance
+
+
+def _cell(value: object) -> Any:
+    from rich.text import Text
+
+    if value is None or value == "":
+        return Text("–", "dim")
+    if isinstance(value, float):
+        return Text(f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}")
+    text = str(value)
+    return Text(text, COLOURS.get(text, ""))
+
+
+def age(seconds: float | None) -> str | None:
+    """Seconds as a person says them: 42 s, 12 min, 3.5 h, 2.0 d."""
+    if seconds is None:
+        return None
+    for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if abs(seconds) < limit:
+            return f"{seconds / length:.0f} {unit}" if unit != "h" else f"{seconds / length:.1f} h"
+    return f"{seconds / 86_400:.1f} d"
