@@ -32,9 +32,12 @@ class Session:
         on_gpu = device == "cuda" or (device == "auto" and gpu_present())
         wanted = "CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider"
         providers = [wanted, "CPUExecutionProvider"] if on_gpu else [wanted]
+        options = onnxruntime.SessionOptions()
+        # Waiting threads sleep instead of spinning: a round, a service and a browser share these cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = graph if isinstance(graph, bytes) else str(graph)
         try:
-            self._session: Any = onnxruntime.InferenceSession(source, providers=providers)
+            self._session: Any = onnxruntime.InferenceSession(source, options, providers=providers)
         except (onnxruntime.capi.onnxruntime_pybind11_state.Fail, RuntimeError, ValueError) as error:
             raise BundleError(f"onnxruntime refuses {_name(graph)}: {error}") from error
         self.provider: str = self._session.get_providers()[0]

@@ -6,7 +6,8 @@ model of the warm-up. Users' histories are live on every track, so that freshnes
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,17 @@ from penstock.training.learner import Learner
 Progress = Callable[[str, int, int], None]
 
 
+@dataclass(frozen=True)
+class Truth:
+    """A scored request: its number, protocol window, user, time, and every item that it led to."""
+
+    number: int
+    window: int
+    user: str
+    at: datetime
+    relevant: list[str]
+
+
 @dataclass
 class Track:
     """One cadence: its own state and learner, and what they ranked."""
@@ -47,7 +59,6 @@ class Track:
     engine: RankEngine
     every_s: float | None
     ranked: RankedRequests = field(default_factory=RankedRequests)
-    curve: list[dict[str, float]] = field(default_factory=list)
     learn_s: float = 0.0
     score_s: float = 0.0
 
@@ -114,11 +125,32 @@ class Backtest:
         self.cache, self.progress = cache, progress
         events = positives(dataset, self.settings)
         self.warm, self.stream = split_stream(events, self.settings.backtest.warmup)
-        self.requests_of: dict[int, pl.DataFrame] = {}
+        self.truth = self._truth()
 
     def grouped(self, events: pl.DataFrame) -> pl.DataFrame:
         """Requests of some events."""
         return group_requests(events, self.settings.data.gains, self.settings.data.positive_rating_min)
+
+    def _truth(self) -> dict[str, Truth]:
+        """The requests that are scored: a seeded sample of each protocol window, the same for every cadence."""
+        requests = self.grouped(self.stream)
+        backtest, truth = self.settings.backtest, {}
+        at_s_R = requests["at"].dt.timestamp("us").to_numpy() / 1e6
+        for window in equal_windows(self.stream, backtest.windows):
+            last = window.index == backtest.windows - 1
+            inside = (at_s_R >= window.start_s) & ((at_s_R <= window.end_s) if last else (at_s_R < window.end_s))
+            part = requests.filter(pl.Series(inside))
+            sample = sample_requests(part, backtest.max_requests_per_window, self.settings.seed + window.index)
+            for row in sample.iter_rows(named=True):
+                truth[row["request_id"]] = Truth(len(truth), window.index, row["user_id"], row["at"], row["relevant"])
+        return truth
+
+    def scored(self, asked: Asked) -> tuple[int, Asked] | None:
+        """The number of a request and what it truly led to; None when it is not among the scored ones."""
+        found = self.truth.get(asked.request["request_id"])
+        if found is None or found.at != asked.request["at"]:
+            return None
+        return found.number, replace(asked, request={**asked.request, "relevant": found.relevant})
 
     def warm_up(self) -> tuple[CausalState, Learner]:
         """Walk the first part of the log in slices, then learn from it."""
@@ -147,29 +179,23 @@ class Backtest:
         protocol = Protocol(track.state, self.dataset.meta.repeats)
         protocol.advance(self.warm)
         windows = self.windows(track.every_s)
-        offset = 0
         for window in windows:
             if len(window.events):
-                requests = self.grouped(window.events).with_row_index("row").with_columns(pl.col("row") + offset)
-                offset += len(requests)
-                self._window(track, window, requests, protocol, learns)
+                self._window(track, window, protocol, learns)
                 protocol.advance(window.events)
             self.progress(track.name, window.index + 1, len(windows))
             yield window
 
-    def _window(
-        self, track: Track, window: Window, requests: pl.DataFrame, protocol: Protocol, learns: bool
-    ) -> None:
+    def _window(self, track: Track, window: Window, protocol: Protocol, learns: bool) -> None:
         settings = self.settings
-        limit = settings.backtest.max_requests_per_window
-        wanted = set(sample_requests(requests, limit, settings.seed + window.index)["row"].to_list())
-        before = len(track.ranked.ndcg)
+        requests = self.grouped(window.events)
         ranker = Ranker(track.state, track.engine, track.ranked, protocol.candidates)
         started = time.perf_counter()
 
         def probe(asked: Asked) -> None:
-            if asked.request["row"] in wanted:
-                ranker.ask(asked.request["row"], asked)
+            found = self.scored(asked)
+            if found is not None:
+                ranker.ask(*found)
 
         if learns:
             sampler = sampler_of(settings, 1000 + window.index)
@@ -179,55 +205,50 @@ class Backtest:
                 probe(asked)
         ranker.finish()
         track.score_s += time.perf_counter() - started
-        track.curve.append(_curve_row(window, track.ranked, before))
         if learns and len(examples):
             started = time.perf_counter()
             track.learner.learn(examples)
             track.engine = engine_of(track.learner, settings, self.cache)
             track.learn_s += time.perf_counter() - started
 
-    def run_baseline(self, baseline: Baseline, state: CausalState) -> tuple[RankedRequests, list[dict[str, float]]]:
-        """The same windows and requests ranked by a baseline; `state` supplies item rows and live histories."""
-        ranked, curve = RankedRequests(), []
+    def run_baseline(self, baseline: Baseline, state: CausalState) -> RankedRequests:
+        """The same requests ranked by a baseline; `state` supplies item rows and live histories."""
+        ranked = RankedRequests()
         protocol = Protocol(state, self.dataset.meta.repeats)
         protocol.advance(self.warm)
         users: dict[str, int] = {}
         _update(baseline, state, self.warm, users)
         state.observe_history(state.batch(self.warm))
-        offset = 0
-        for window in self.windows(None):
+        windows = self.windows(None)
+        for window in windows:
             if not len(window.events):
                 continue
-            requests = self.grouped(window.events).with_row_index("row").with_columns(pl.col("row") + offset)
-            offset += len(requests)
-            limit = self.settings.backtest.max_requests_per_window
-            wanted = set(sample_requests(requests, limit, self.settings.seed + window.index)["row"].to_list())
-            before = len(ranked.ndcg)
-            for asked in walk(state, window.events, requests, "window", count=False):
-                if asked.request["row"] in wanted:
-                    self._rank_baseline(baseline, state, asked, protocol, users, ranked)
-            curve.append(_curve_row(window, ranked, before))
+            for asked in walk(state, window.events, self.grouped(window.events), "window", count=False):
+                found = self.scored(asked)
+                if found is not None:
+                    self._rank_baseline(baseline, state, found, protocol, users, ranked)
             _update(baseline, state, window.events, users)
             protocol.advance(window.events)
-            self.progress(baseline.name, window.index + 1, self.settings.backtest.windows)
-        return ranked, curve
+            self.progress(baseline.name, window.index + 1, len(windows))
+        return ranked
 
     def _rank_baseline(
         self,
         baseline: Baseline,
         state: CausalState,
-        asked: Asked,
+        found: tuple[int, Asked],
         protocol: Protocol,
         users: dict[str, int],
         ranked: RankedRequests,
     ) -> None:
+        number, asked = found
         shown = [state.row_of[item] for item in asked.request["shown"] if item in state.row_of]
         row_C = np.array(shown, np.int64) if shown else protocol.candidates(asked)
         user = users.setdefault(asked.request["user_id"], len(users))
         score_C = baseline.scores(user, asked.history.row_L, asked.at_s)[row_C]
         best = np.argsort(-score_C, kind="stable")[:DEPTH]
         ranking = [state.items[row_C[place]] for place in best]
-        ranked.add(asked.request["row"], asked, ranking, (float("nan"), 0.0, len(row_C)))
+        ranked.add(number, asked, ranking, (float("nan"), 0.0, len(row_C)))
 
 
 def _update(baseline: Baseline, state: CausalState, events: pl.DataFrame, users: dict[str, int]) -> None:
@@ -239,12 +260,6 @@ def _update(baseline: Baseline, state: CausalState, events: pl.DataFrame, users:
     baseline.update(user_E[known_E], row_E[known_E], at_s_E[known_E])
 
 
-def _curve_row(window: Window, ranked: RankedRequests, before: int) -> dict[str, float]:
-    columns = {"ndcg": ranked.ndcg, "hr": ranked.hit, "mrr": ranked.mrr, "recall": ranked.recall}
-    row = {name: float(np.mean(values[before:])) if len(values) > before else float("nan") for name, values in columns.items()}
-    return {"window": float(window.index), "at": window.start_s, **row, "requests": float(len(ranked.ndcg) - before)}
-
-
-def learning_rate_of(name: str) -> float | None:
+def interval_of(name: str) -> float | None:
     """The update interval of a cadence in seconds; None for the protocol's windows and for never."""
     return None if name in ("fresh", "never") else cadence_seconds(name)
