@@ -51,7 +51,7 @@ class Template:
             if not np.isfinite(value).all():
                 raise ExportError(f"weight {name} holds a value that is not finite")
             initializer.CopyFrom(numpy_helper.from_array(value, initializer.name))
-        return model.SerializeToString()
+        return bytes(model.SerializeToString())
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def text_spec(settings: Settings, width: int | None) -> GraphSpec:
         from transformers import AutoConfig, AutoModel
 
         config = AutoConfig.from_pretrained(encoder_folder(settings.text.encoder))
-        bert = AutoModel.from_config(config, attn_implementation="sdpa")
+        bert = AutoModel.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
         bert.pooler = None
         return TextGraph(bert, None if width is None else torch.zeros(config.hidden_size, width))
 
@@ -132,7 +132,9 @@ def rank_specs(settings: Settings, spec: FeatureSpec, text_width: int) -> list[G
     opset = settings.export.opset
     rank_axes = {name: wide if name in ("candidate", "feature") else batch for name in rank_inputs}
     return [
-        GraphSpec("user", user_build, user_inputs, ["user_vector"], dict.fromkeys(user_inputs, batch), architecture, opset),
+        GraphSpec(
+            "user", user_build, user_inputs, ["user_vector"], dict.fromkeys(user_inputs, batch), architecture, opset
+        ),
         GraphSpec("rank", rank_build, rank_inputs, ["score"], rank_axes, architecture, opset),
     ]
 

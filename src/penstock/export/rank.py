@@ -37,7 +37,9 @@ def merged_encoder(encoder: TextEncoder) -> dict[str, NDArray[np.float32]]:
     return out
 
 
-def rank_graphs(model: RankingModel, settings: Settings, spec: FeatureSpec, text_width: int, cache: Path) -> dict[str, bytes]:
+def rank_graphs(
+    model: RankingModel, settings: Settings, spec: FeatureSpec, text_width: int, cache: Path
+) -> dict[str, bytes]:
     """user.onnx and rank.onnx with the model's weights."""
     user, rank = (template(part, cache) for part in rank_specs(settings, spec, text_width))
     return {

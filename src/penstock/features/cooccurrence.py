@@ -27,7 +27,9 @@ class Cooccurrence:
         self.waiting: dict[int, tuple[list[int], list[float]]] = {}
         self.waiting_pairs = 0
 
-    def add(self, row_P: NDArray[np.int64], column_P: NDArray[np.int64], at_s_P: NDArray[np.float64], rows: int) -> None:
+    def add(
+        self, row_P: NDArray[np.int64], column_P: NDArray[np.int64], at_s_P: NDArray[np.float64], rows: int
+    ) -> None:
         """Count P pairs, each in both directions. `rows`: the number of items there are now."""
         if not len(row_P):
             return

@@ -65,7 +65,7 @@ class DecayedCounts:
         if not self.started:
             return np.zeros(summed_1H.shape[1])
         exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
-        return (summed_1H * np.exp2(np.minimum(exponent_H, MAX_EXPONENT)))[0]
+        return np.asarray(summed_1H[0] * np.exp2(np.minimum(exponent_H, MAX_EXPONENT)))
 
     def arrays(self, prefix: str) -> dict[str, NDArray[np.float64]]:
         """What must be kept to restore this object."""

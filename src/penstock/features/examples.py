@@ -243,9 +243,7 @@ def _candidates(
         gain_C = np.array([gains.get(row, 0.0) for row in shown], np.float32)
         if not gain_C.any():
             return None
-        position_C = np.array(request["position"], np.int64)[: len(shown)]
-        if len(position_C) != len(shown):
-            position_C = np.full(len(shown), -1, np.int64)
+        position_C = np.array(_positions(state, request), np.int64)
         return row_C, gain_C, np.zeros(len(shown), np.float32), position_C
     positive = list(gains)[:MAX_POSITIVES]
     negative_C, offset_C = sampler.draw(set(gains))
@@ -253,6 +251,13 @@ def _candidates(
     gain_C = np.concatenate([[gains[row] for row in positive], np.zeros(len(negative_C))]).astype(np.float32)
     offset = np.concatenate([np.zeros(len(positive), np.float32), offset_C])
     return row_C, gain_C, offset, np.full(len(row_C), -1, np.int64)
+
+
+def _positions(state: CausalState, request: dict[str, Any]) -> list[int]:
+    """0-based ranks of the shown items that are known, -1 where the log has none."""
+    logged = request["position"] or [None] * len(request["shown"])
+    ranks = zip(request["shown"], logged, strict=True)
+    return [-1 if rank is None else rank for item, rank in ranks if item in state.row_of]
 
 
 def _padded(rows: list[dict[str, NDArray[np.generic]]], length: int, n_features: int) -> Examples:

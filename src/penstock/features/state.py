@@ -83,7 +83,10 @@ class FeatureSpec:
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> "FeatureSpec":
         """The inverse of `to_json`."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()})
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class EventBatch:
 
     def part(self, index: slice | NDArray[np.bool_]) -> "EventBatch":
         """Some of the events."""
-        columns = (self.user_E, self.row_E, self.kind_E, self.gain_E, self.at_s_E, self.past_E)
+        columns: tuple[Any, ...] = (self.user_E, self.row_E, self.kind_E, self.gain_E, self.at_s_E, self.past_E)
         return EventBatch(*(column[index] for column in columns))
 
 
@@ -173,7 +176,7 @@ class CausalState:
         at_s_E = events["at"].dt.timestamp("us").to_numpy().astype(np.float64) / 1e6
         user_E = events["user_id"].to_numpy()
         keep_E = row_E >= 0
-        return EventBatch(*(column[keep_E] for column in (user_E, row_E, kind_E, gain_E, at_s_E, past_E)))
+        return EventBatch(user_E, row_E, kind_E, gain_E, at_s_E, past_E).part(keep_E)
 
     def observe_history(self, batch: EventBatch) -> None:
         """Take events into the users' histories only; `observe_counts` follows later with the same events."""
@@ -293,9 +296,7 @@ class CausalState:
         recent = history.last(PAIR_TAIL)
         count_L = self.pair_count.at(at_s, recent.row_L)[:, 0] + 1.0
         rank_L = np.arange(len(recent))[::-1]
-        weight_LK = np.stack(
-            [1.0 / np.sqrt(count_L), 1.0 / count_L, np.where(rank_L < 3, 1.0, 0.0) / count_L], axis=1
-        )
+        weight_LK = np.stack([1.0 / np.sqrt(count_L), 1.0 / count_L, np.where(rank_L < 3, 1.0, 0.0) / count_L], axis=1)
         raw_CK = self.pairs.weighted_rows(recent.row_L, weight_LK, at_s, len(self.items))[row_C]
         raw_CK[:, 0] /= np.sqrt(self.pair_count.at(at_s, row_C)[:, 0] + 1.0)
         return np.log1p(100.0 * raw_CK)
@@ -321,7 +322,9 @@ class CausalState:
             **history,
             **{f"tail.{name}": values for name, values in tails.items()},
         }
-        save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, folder / "counters.safetensors")
+        save_file(
+            {name: np.ascontiguousarray(values) for name, values in arrays.items()}, folder / "counters.safetensors"
+        )
         names = {"items": self.items, "categories": list(self.categories), "users": users, "tail_users": tail_users}
         (folder / "names.json").write_text(json.dumps(names))
         (folder / "spec.json").write_text(json.dumps(self.spec.to_json()))

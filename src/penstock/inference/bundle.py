@@ -50,7 +50,7 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> str:
     files = {
         path.relative_to(folder).as_posix(): sha256_of(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path != folder / MANIFEST
     }
     digest = digest_of(files, facts)
     text = json.dumps({"schema": SCHEMA, "digest": digest, "files": files, **facts}, indent=1, sort_keys=True)
@@ -88,8 +88,9 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _check_files(folder: Path, files: dict[str, str]) -> None:
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir() and p.name != MANIFEST}
-    strange = sorted(present - set(files))
+    found_files = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    present = {path.relative_to(folder).as_posix() for path in found_files}
+    strange = sorted(present - set(files) - {MANIFEST})
     if strange:
         raise BundleError(f"{folder}: {', '.join(strange)} not covered by the manifest")
     for name, expected in files.items():

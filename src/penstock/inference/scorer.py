@@ -127,8 +127,8 @@ class Scorer:
 
     def user_vector(self, history: History, at_s: float) -> NDArray[np.float32]:
         """The user's vector [E]."""
-        past = past_arrays(history, self.state.spec.history_length, at_s)
-        return self.engine.user_vectors(*(values[None] for values in past))[0]  # type: ignore[arg-type]
+        past: Any = (values[None] for values in past_arrays(history, self.state.spec.history_length, at_s))
+        return np.asarray(self.engine.user_vectors(*past)[0])
 
     def nearest(self, vector_E: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Rows of the `count` items with the largest dot product, best first."""

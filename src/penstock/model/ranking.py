@@ -108,8 +108,9 @@ class RankingHead(nn.Module):
         for weight, bias in zip(self.cross, self.cross_bias, strict=True):
             x_BCX = x0_BCX * (x_BCX @ weight + bias) + x_BCX
         hidden_BCH = self.dropout(torch.relu(x_BCX @ self.hidden + self.hidden_bias))
-        score_BC = (hidden_BCH @ self.out + x_BCX @ self.linear)[..., 0]
-        return score_BC + self.match_weight * match_BC + self.context_weight * context_BC
+        score_BC: Tensor = (hidden_BCH @ self.out + x_BCX @ self.linear)[..., 0]
+        score_BC = score_BC + self.match_weight * match_BC + self.context_weight * context_BC
+        return score_BC
 
 
 class RankingModel(nn.Module):

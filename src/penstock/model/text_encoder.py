@@ -54,7 +54,7 @@ class TextEncoder(nn.Module):
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
-        transformers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         folder = encoder_folder(settings.encoder)
         base = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
         layers = getattr(getattr(base, "encoder", None), "layer", None)
@@ -74,7 +74,7 @@ class TextEncoder(nn.Module):
         if settings.tuned_layers:
             config = LoraConfig(
                 r=settings.lora_rank,
-                lora_alpha=settings.lora_alpha,
+                lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]  # peft divides by it, a float is fine
                 target_modules=["query", "value"],
                 layers_to_transform=list(range(self.first_tuned, self.n_layers)),
                 layers_pattern="layer",

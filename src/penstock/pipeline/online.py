@@ -4,46 +4,40 @@ What a stage leaves on disk is whole or absent, and every stage derives from the
 the seed; so a round that was killed is taken up by running its stages again.
 """
 
-import json
-import os
-import shutil
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import sqlalchemy as sa
 
-from penstock.data import leases
 from penstock.data.dataset import Dataset, read_dataset
 from penstock.data.expectations import validate_snapshot
 from penstock.data.quarantine import quarantine_rows, quarantine_snapshot
-from penstock.data.snapshot import close_snapshot, list_snapshots, mark_learned, read_snapshot, recent_snapshots
-from penstock.data.state import State, open_state, rounds, to_micros
-from penstock.errors import PenstockError, SnapshotRefused
+from penstock.data.snapshot import close_snapshot, list_snapshots, read_snapshot, recent_snapshots
+from penstock.data.state import State
+from penstock.errors import EmptyWindow, ExportError, PenstockError, SnapshotRefused, TrainingError
 from penstock.evaluation.gates import judge as judge_gates
 from penstock.evaluation.gates import write_report
 from penstock.export.bundle import BundleWriter, library_versions
-from penstock.features.state import CausalState, FeatureSpec
 from penstock.inference.scorer import Scorer
+from penstock.pipeline.checkpoints import CHECKPOINT, keep, round_folder, start_from
 from penstock.pipeline.classify_round import ClassifyRound
+from penstock.pipeline.ledger import begin, missed_snapshots, record
+from penstock.pipeline.ledger import opened as opened
+from penstock.pipeline.ledger import round_lease as round_lease
 from penstock.pipeline.rank_round import RankRound
-from penstock.pipeline.upkeep import ROUND_LEASE
+from penstock.pipeline.tracked import track
 from penstock.records import GateReport, Lineage, Outcome, RoundResult, SnapshotManifest
 from penstock.registry.promotion import promote
-from penstock.registry.store import Registry, open_registry
-from penstock.registry.tracking import RoundTracker
+from penstock.registry.store import open_registry
 from penstock.settings import Settings
-from penstock.training.checkpoint import Carried, load_checkpoint, save_checkpoint
-from penstock.training.learner import Learner, LearnReport
+from penstock.training.checkpoint import save_checkpoint
+from penstock.training.learner import LearnReport
 
-CHECKPOINT = "checkpoint"
+CANNOT_LEARN = (EmptyWindow, TrainingError, ExportError)
 ROUND_TASKS: dict[str, Any] = {"rank": RankRound, "classify": ClassifyRound}
 
 
@@ -85,34 +79,6 @@ def round_id_of(manifest: SnapshotManifest) -> str:
     return f"r-{manifest.snapshot_id}"
 
 
-def round_folder(settings: Settings, round_id: str) -> Path:
-    """Where a round keeps its bundle, checkpoint and report."""
-    return settings.state.home / "rounds" / round_id
-
-
-@contextmanager
-def round_lease(settings: Settings) -> Iterator[leases.Lease]:
-    """Hold the lease of rounds; never two at once.
-
-    Raises:
-        LeaseHeld: another round is running.
-    """
-    state = opened(settings)
-    holder = f"{socket.gethostname()}:{os.getpid()}"
-    lease = leases.acquire(state, ROUND_LEASE, holder, settings.state.lease_s, datetime.now(UTC))
-    try:
-        yield lease
-    finally:
-        leases.release(state, lease)
-
-
-def opened(settings: Settings) -> State:
-    """The state database with its tables."""
-    state = open_state(settings.state.url)
-    state.ensure()
-    return state
-
-
 def close(settings: Settings, now: datetime | None = None) -> SnapshotManifest | None:
     """The snapshot whose turn it is: one that an interrupted round left, else the next window; None when too few
     events are pending."""
@@ -140,22 +106,20 @@ def validate(settings: Settings, manifest: SnapshotManifest) -> Validated:
     if verdict.refused:
         reason = "; ".join(verdict.reasons)
         quarantine_snapshot(state, manifest, verdict.reasons)
-        raise SnapshotRefused(
+        error = SnapshotRefused(
             f"snapshot {manifest.snapshot_id} ({manifest.rows} rows) refused: {reason}; it is in quarantine, "
             "see `penstock quarantine`"
         )
+        record(settings, state, stopped(manifest, "quarantined", error), learned=False)
+        raise error
     if len(verdict.bad):
         quarantine_rows(state, manifest, verdict.bad)
     return Validated(verdict.good, len(verdict.bad), verdict.docs, time.perf_counter() - started)
 
 
-def refuse(settings: Settings, manifest: SnapshotManifest, error: SnapshotRefused) -> RoundResult:
-    """Record that a snapshot stopped its round."""
-    result = RoundResult(
-        round_id_of(manifest), manifest.snapshot_id, "quarantined", None, None, str(error), {}, {}
-    )
-    _record(opened(settings), result, learned=False)
-    return result
+def stopped(manifest: SnapshotManifest, outcome: Outcome, error: PenstockError) -> RoundResult:
+    """What a round came to that an error ended."""
+    return RoundResult(round_id_of(manifest), manifest.snapshot_id, outcome, None, None, str(error), {}, {})
 
 
 def dataset_of(settings: Settings) -> Dataset:
@@ -167,22 +131,31 @@ def learn(settings: Settings, manifest: SnapshotManifest, validated: Validated) 
     """Score the snapshot with the champion, learn from it, export a bundle.
 
     Raises:
-        PenstockError: nothing could be learned or exported; the champion keeps serving.
+        EmptyWindow, TrainingError, ExportError: nothing came of it that may be kept. The round is recorded as failed
+            and its snapshot as seen, so that it cannot stop every later round; the champion keeps serving.
     """
     state = opened(settings)
+    begin(state, round_id_of(manifest), manifest)
+    try:
+        return _learn(settings, state, manifest, validated)
+    except CANNOT_LEARN as error:
+        record(settings, state, stopped(manifest, "failed", error), learned=True)
+        raise
+
+
+def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validated: Validated) -> Trained:
     round_id = round_id_of(manifest)
-    _begin(state, round_id, manifest)
     registry = open_registry(settings, state)
     pointer = registry.champion_pointer()
     champion = Scorer.load(pointer.bundle_dir) if pointer else None
-    learner, causal, carried = _start_from(settings, state)
+    learner, causal, carried = start_from(settings, state)
     work = ROUND_TASKS[settings.task](
         settings, learner, causal, dataset_of(settings).catalogue, champion, replace(carried)
     )
     stages: dict[str, float] = {"validate": validated.seconds}
     started = time.perf_counter()
     work.take_in()
-    for missed in _missed(state, manifest, carried):
+    for missed in missed_snapshots(state, manifest, carried.snapshots):
         work.observe(read_snapshot(missed))
         work.carried.snapshots = [*work.carried.snapshots, missed.snapshot_id]
     stages["prepare"] = time.perf_counter() - started
@@ -241,10 +214,8 @@ def decide(settings: Settings, judged: Judged) -> RoundResult:
     state = opened(settings)
     registry = open_registry(settings, state)
     trained, gates = judged.trained, judged.gates
-    run_id = _track(settings, registry, trained)
-    version = registry.register(
-        trained.bundle, gates, trained.lineage, {}, run_id=run_id, report_dir=judged.report_dir
-    )
+    run_id = track(settings, registry, trained)
+    version = registry.register(trained.bundle, gates, trained.lineage, {}, run_id=run_id, report_dir=judged.report_dir)
     outcome: Outcome = "waiting"
     reason = "all gates passed; waits for approval"
     if not gates.passed:
@@ -264,9 +235,9 @@ def decide(settings: Settings, judged: Judged) -> RoundResult:
         trained.stages_s,
         trained.metrics,
     )
-    _record(state, result, learned=True)
+    record(settings, state, result, learned=True)
     if outcome != "refused":
-        _keep_checkpoint(settings, trained.lineage.round_id)
+        keep(settings, trained.lineage.round_id)
     return result
 
 
@@ -281,17 +252,12 @@ def run_round(settings: Settings, now: datetime | None = None) -> RoundResult | 
         if manifest is None:
             return None
         try:
-            validated = validate(settings, manifest)
+            trained = learn(settings, manifest, validate(settings, manifest))
         except SnapshotRefused as error:
-            return refuse(settings, manifest, error)
-        return decide(settings, judge(settings, learn(settings, manifest, validated)))
-
-
-def fail(settings: Settings, manifest: SnapshotManifest, error: PenstockError) -> RoundResult:
-    """Record that a round ended in an error; its snapshot counts as seen, and is not learned from again."""
-    result = RoundResult(round_id_of(manifest), manifest.snapshot_id, "failed", None, None, str(error), {}, {})
-    _record(opened(settings), result, learned=True)
-    return result
+            return stopped(manifest, "quarantined", error)
+        except CANNOT_LEARN as error:
+            return stopped(manifest, "failed", error)
+        return decide(settings, judge(settings, trained))
 
 
 def graph_cache(settings: Settings) -> Path:
@@ -303,87 +269,3 @@ def git_commit() -> str:
     """The project's commit, "unknown" outside a repository."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
-def _start_from(settings: Settings, state: State) -> tuple[Learner, CausalState, Carried]:
-    newest = settings.state.home / "checkpoints" / "newest.json"
-    if newest.exists():
-        folder = settings.state.home / "checkpoints" / json.loads(newest.read_text())["folder"]
-        return load_checkpoint(folder, settings)
-    spec = FeatureSpec.of(settings)
-    return Learner(settings, spec), CausalState(spec), Carried()
-
-
-def _keep_checkpoint(settings: Settings, round_id: str) -> None:
-    """Make this round's checkpoint the one that the next starts from; the one before is kept, older ones go."""
-    root = settings.state.home / "checkpoints"
-    root.mkdir(parents=True, exist_ok=True)
-    source, kept = round_folder(settings, round_id) / CHECKPOINT, root / round_id
-    if source.exists():
-        shutil.rmtree(kept, ignore_errors=True)
-        source.rename(kept)
-    pointer = root / "newest.json"
-    before = json.loads(pointer.read_text())["folder"] if pointer.exists() else None
-    part = root / "newest.json.part"
-    part.write_text(json.dumps({"folder": round_id}))
-    part.replace(pointer)
-    for folder in root.iterdir():
-        if folder.is_dir() and folder.name not in (round_id, before):
-            shutil.rmtree(folder)
-
-
-def _missed(state: State, manifest: SnapshotManifest, carried: Carried) -> list[SnapshotManifest]:
-    """Learned snapshots that this checkpoint has not taken in: those of refused or failed rounds."""
-    learned = list_snapshots(state, status="learned")
-    return [one for one in learned if one.snapshot_id not in set(carried.snapshots) | {manifest.snapshot_id}]
-
-
-def _begin(state: State, round_id: str, manifest: SnapshotManifest) -> None:
-    now = to_micros(datetime.now(UTC))
-    with state.write() as conn:
-        found = conn.execute(sa.select(rounds.c.round_id).where(rounds.c.round_id == round_id)).one_or_none()
-        if found is None:
-            conn.execute(
-                sa.insert(rounds).values(
-                    round_id=round_id, snapshot_id=manifest.snapshot_id, status="running", started_at=now
-                )
-            )
-
-
-def _record(state: State, result: RoundResult, learned: bool) -> None:
-    now = to_micros(datetime.now(UTC))
-    values = {
-        "status": "done",
-        "outcome": result.outcome,
-        "version": result.version,
-        "bundle_digest": result.bundle_digest,
-        "result": json.dumps(asdict(result)),
-        "ended_at": now,
-    }
-    with state.write() as conn:
-        done = conn.execute(sa.update(rounds).where(rounds.c.round_id == result.round_id).values(**values))
-        if done.rowcount == 0:
-            keys = {"round_id": result.round_id, "snapshot_id": result.snapshot_id, "started_at": now}
-            conn.execute(sa.insert(rounds).values(**keys, **values))
-        if learned:
-            mark_learned(conn, result.snapshot_id)
-
-
-def _track(settings: Settings, registry: Registry, trained: Trained) -> str:
-    with RoundTracker(settings, trained.lineage.round_id, registry.backend) as tracker:
-        tracker.params({"task": settings.task, "training": settings.training.model_dump(mode="json")})
-        for step, loss, rate, norm in trained.report.curve:
-            tracker.metric("loss", loss, step)
-            tracker.metric("learning_rate", rate, step)
-            tracker.metric("gradient_norm", norm, step)
-        last = trained.report.curve[-1][0] if trained.report.curve else 0
-        per_s = len(trained.report.curve) and trained.report.requests / max(trained.report.seconds, 1e-9)
-        tracker.metric("examples_per_s", float(per_s), last)
-        for name, value in trained.metrics.items():
-            if value == value:
-                tracker.metric(name, value, last)
-        for name, seconds in trained.stages_s.items():
-            tracker.metric(f"seconds_{name.replace(' ', '_')}", seconds, last)
-        return tracker.run_id
-
-

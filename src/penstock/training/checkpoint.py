@@ -57,7 +57,9 @@ def save_checkpoint(learner: Learner, state: CausalState, carried: Carried, fold
     for prefix, batch in (("replay", learner.reservoir.kept), ("held_out", carried.held_out)):
         if batch is not None and len(batch):
             tensors |= {f"{prefix}.{f.name}": torch.from_numpy(getattr(batch, f.name)) for f in fields(batch)}
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, part / "learner.safetensors")
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, part / "learner.safetensors"
+    )
     state.save(part / "state")
     meta = {
         "texts": learner.texts,
@@ -105,7 +107,7 @@ def _restore(
 ) -> None:
     learner.encoder.load_tuned(groups.get("text", {}))
     learner.task.restore(groups["network"])
-    learner.network.to(learner.device)
+    learner.network.to(learner.device).eval()
     learner.head_optimizer = learner.make_head_optimizer()
     restore_optimizer(learner.head_optimizer, groups.get("head_optimizer", {}))
     if learner.text_optimizer is not None:

@@ -7,6 +7,7 @@ GRAM, Yang et al., NAACL 2022). So the encoder's cost does not grow with the num
 U distinct texts in a step, T width of a text vector, N texts in the table.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from penstock.errors import TrainingError
 from penstock.features.state import FeatureSpec
 from penstock.model.text_encoder import ActivationCache, TextEncoder
 from penstock.settings import Settings
@@ -125,7 +127,7 @@ class Learner:
             order = random.permutation(len(examples))
             for start in range(0, len(order), settings.batch_requests):
                 fresh = examples.take(order[start : start + settings.batch_requests])
-                old = self.reservoir.sample(int(round(len(fresh) * settings.replay_share)), random)
+                old = self.reservoir.sample(round(len(fresh) * settings.replay_share), random)
                 yield (fresh, 0) if old is None else (join([fresh, old]), len(old))
 
     def _step(self, batch: Batch, gradient_NT: Tensor) -> tuple[int, float, float, float]:
@@ -142,7 +144,8 @@ class Learner:
         self.head_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(self.task.head_parameters(), settings.max_gradient_norm))
-        self.guard.check(norm if norm != norm else value, self.step_count)
+        if not math.isfinite(norm):
+            raise TrainingError(f"step {self.step_count}: the gradient norm is {norm}; nothing of this round was kept")
         self.head_optimizer.step()
         if sparse is not None and sparse.grad is not None:
             self.rows.step(self.task.residual.data, row_U.to(self.device), sparse.grad)
@@ -168,7 +171,7 @@ class Learner:
                 hidden_BTD, mask_BT = self.cache.batch([self.texts[row] for row in rows])
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                     vector_BT = self.encoder.upper(hidden_BTD, mask_BT)
-                vector_BT.float().backward(gradient_NT[rows].to(self.device))
+                torch.autograd.backward(vector_BT.float(), gradient_NT[rows].to(self.device))
             nn.utils.clip_grad_norm_(self.encoder.tuned_parameters(), settings.max_gradient_norm)
             self.text_optimizer.step()
         self.text_NT = self.cache.vectors(self.texts)
