@@ -21,6 +21,7 @@ import click
 from penstock.cli.screen import Screen
 from penstock.errors import PenstockError
 
+INSTALL = "run `make setup`, or pip install -c constraints.txt -e '.[learn]'"
 FAILED = 1
 INTERRUPTED = 130
 
@@ -104,8 +105,7 @@ def command(
         made: Any = json_option(run)
         for option in reversed(options):
             made = option(made)
-        made_command: click.Command = click.command(name, **attributes)(made)
-        return made_command
+        return click.command(name, click.Command, **attributes)(made)
 
     return decorate
 
@@ -121,6 +121,11 @@ def _run(function: Callable[..., Answer | None], output: Output, values: dict[st
         return 0 if answer is None else answer.code
     except PenstockError as error:
         output.fail(type(error).__name__, str(error))
+        return FAILED
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("penstock"):
+            raise
+        output.fail("DependencyMissing", f"package {error.name} is not installed and this command needs it; {INSTALL}")
         return FAILED
     except BrokenPipeError:
         raise

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from penstock.cli.answer import INSTALL
 from penstock.errors import PenstockError, SettingsError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 PYTHON = (3, 11)
 DISK_NEEDED_MB = 500
 DISK_COMFORTABLE_MB = 5000
-INSTALL = "run `make setup`, or pip install -c constraints.txt -e '.[learn]'"
 
 
 class Check(NamedTuple):
@@ -160,9 +160,14 @@ def _state(settings: "Settings") -> Check:
     path = Path(settings.state.url.removeprefix("sqlite:///"))
     if settings.state.url.startswith("sqlite:") and not path.exists():
         place = _existing(path.absolute().parent)
-        if os.access(place, os.W_OK):
+        if place.is_dir() and os.access(place, os.W_OK):
             return Check("state database", "ok", f"{path} is not there yet, {place} can be written")
-        return Check("state database", "missing", f"{place} cannot be written", "set state.url to a folder of yours")
+        return Check(
+            "state database",
+            "missing",
+            f"{place} is no folder that can be written",
+            "set state.url to a folder of yours",
+        )
     try:
         state = open_state(settings.state.url)
         with state.write():

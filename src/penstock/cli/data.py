@@ -1,5 +1,7 @@
 """simulate, import and ingest."""
 
+import itertools
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,9 +73,10 @@ def import_(output: Output, kind: str, source: Path, into: Path, mapping: dict[s
 
 
 class Batch(NamedTuple):
-    """Some events of a file: `first` is the 0-based row of the first; `broken`: rows that are no events, and why."""
+    """Some events of a file and their 0-based rows in it; `broken`: rows that are no events, and why; `read`: rows so
+    far, of `total`."""
 
-    first: int
+    read: int
     events: "pl.DataFrame | list[dict[str, Any]]"
     rows: list[int]
     broken: list[tuple[int, str]]
@@ -99,7 +102,7 @@ def ingest(output: Output, file: Path) -> Answer:
             accepted, duplicates = accepted + done.accepted, duplicates + done.duplicates
             rejected += [{"row": row, "event_id": None, "reason": why} for row, why in batch.broken]
             rejected += [{"row": batch.rows[at], "event_id": name, "reason": why} for at, name, why in done.rejected]
-            advance("events", batch.first + len(batch.rows) + len(batch.broken), batch.total)
+            advance("events", batch.read, batch.total)
     rejected.sort(key=lambda one: one["row"])
     data = {
         "file": file,
@@ -127,7 +130,8 @@ def _batches(file: Path) -> Iterator[Batch]:
         OSError: it cannot be read.
     """
     if file.suffix in (".jsonl", ".ndjson"):
-        total = sum(1 for _ in file.open("rb"))
+        with file.open("rb") as lines:
+            total = sum(1 for _ in lines)
         return _json_batches(file, total)
     if file.suffix != ".parquet":
         raise SchemaError(f"{file} ends in {file.suffix or 'nothing'}, expected .parquet, .jsonl or .ndjson")
@@ -145,12 +149,10 @@ def _table_batches(frame: "pl.DataFrame") -> Iterator[Batch]:
     # An empty table goes to the journal too, which says when a column is missing.
     for first in range(0, max(len(frame), 1), BATCH_ROWS):
         part = frame.slice(first, BATCH_ROWS)
-        yield Batch(first, part, list(range(first, first + len(part))), [], len(frame))
+        yield Batch(first + len(part), part, list(range(first, first + len(part))), [], len(frame))
 
 
 def _json_batches(file: Path, total: int) -> Iterator[Batch]:
-    import itertools
-
     with file.open("rb") as lines:
         for first in range(0, total, BATCH_ROWS):
             events: list[dict[str, Any]] = []
@@ -163,13 +165,11 @@ def _json_batches(file: Path, total: int) -> Iterator[Batch]:
                     rows.append(row)
                 elif event is not None:
                     broken.append((row, event))
-            yield Batch(first, events, rows, broken, total)
+            yield Batch(min(first + BATCH_ROWS, total), events, rows, broken, total)
 
 
 def _event(line: bytes) -> dict[str, Any] | str | None:
     """The event of a line, why it is none, or None for an empty line."""
-    import json
-
     if not line.strip():
         return None
     try:

@@ -8,11 +8,10 @@ import click
 
 from penstock.cli.answer import FAILED, Answer, Output, command
 from penstock.cli.data import FOLDER
-from penstock.cli.opened import load
+from penstock.cli.opened import load, open_state_only
 from penstock.cli.screen import Screen, progress
 
 STAGES = ("prepare", "validate", "train", "export", "evaluate")
-METHOD_METRICS = ("ndcg@10", "hr@10", "mrr@100", "recall@100", "auc")
 
 
 @command("round")
@@ -24,10 +23,10 @@ def round_(output: Output) -> Answer:
     from penstock.data.journal import Journal
     from penstock.pipeline import online
 
-    settings = load()
+    settings, state = open_state_only()
     result = online.run_round(settings)
     if result is None:
-        pending, needed = Journal(online.opened(settings), settings.data).pending(), settings.validation.min_rows
+        pending, needed = Journal(state, settings.data).pending(), settings.validation.min_rows
         reason = f"{pending} events pending; a snapshot needs {needed} whose window is over"
         data: dict[str, Any] = {"outcome": "skipped", "reason": reason, "pending": pending}
         return Answer(data, lambda screen: screen.facts(data))
@@ -65,7 +64,11 @@ def backtest(
 
     changes: dict[str, Any] = {"windows": windows, "warmup": warmup}
     settings = load().override({f"backtest.{key}": value for key, value in changes.items() if value is not None})
-    cadences = settings.backtest.cadences if cadence is None else [name.strip() for name in cadence.split(",")]
+    cadences = (
+        settings.backtest.cadences
+        if cadence is None
+        else list(dict.fromkeys(name.strip() for name in cadence.split(",")))
+    )
     if windows is not None:
         cadences = ["fresh", "never"]
     for name in cadences:
@@ -79,10 +82,16 @@ def backtest(
 
 
 def _show_backtest(screen: Screen, summary: dict[str, Any], out: Path) -> None:
-    methods: dict[str, dict[str, Any]] = summary["methods"]
-    columns = [name for name in METHOD_METRICS if any(name in row for row in methods.values())]
-    rows = [[name, *(row.get(column) for column in columns)] for name, row in methods.items()]
+    from penstock.evaluation.comparison import METRICS
+    from penstock.evaluation.report import gain_sentence
+
+    columns = list(METRICS.values())
+    rows = [[name, *(row[column] for column in columns)] for name, row in summary["methods"].items()]
     screen.table(["method", *columns], rows)
+    fresh, others = summary["fresh"], {"freshness": summary["stale"], "against_baseline": summary["best_baseline"]}
+    for name, other in others.items():
+        if fresh and other:
+            screen.line(gain_sentence(summary[name], fresh, other, summary["confidence"]))
     screen.line(f"report: {out / 'report.html'}")
 
 

@@ -4,6 +4,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -17,6 +19,7 @@ from penstock.cli.screen import Screen, age
 from penstock.errors import DependencyMissing, SettingsError
 
 FLOWS = Path("flows") / "serve.py"
+STDERR = 2
 
 
 @command("serve")
@@ -34,7 +37,26 @@ def serve(output: Output) -> None:
     _need_free_port(host, port)
     address = f"http://{host}:{port}"
     output.print(Answer({"address": address}, lambda screen: screen.line(f"{address}  (Ctrl-C to stop)")))
-    run(settings)
+    with _interrupts_end_us():
+        run(settings)
+
+
+@contextmanager
+def _interrupts_end_us() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end also where the server took Ctrl-C as a request to finish, as uvicorn does."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if noted:
+        raise KeyboardInterrupt
 
 
 def _need_free_port(host: str, port: int) -> None:
@@ -58,7 +80,7 @@ def up(output: Output) -> Answer:
             f"{FLOWS} is not in {Path.cwd()}: scheduled rounds are started from the project's folder; go there, or run "
             "`penstock serve` for the service alone"
         )
-    stdout = sys.stderr if output.as_json else None
+    stdout = STDERR if output.as_json else None
     code = _follow(subprocess.Popen([sys.executable, "-m", "flows.serve"], stdout=stdout))
     return Answer({"exit_code": code}, lambda screen: screen.line("stopped"), code)
 

@@ -1,0 +1,132 @@
+"""simulate, import, ingest and quarantine."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from penstock.cli.data import KINDS
+from penstock.data.dataset import read_dataset
+from penstock.data.importers import IMPORTERS
+from penstock.data.quarantine import quarantine_rows
+from penstock.data.snapshot import close_snapshot, read_snapshot
+from penstock.data.state import open_state
+from penstock.settings import load_settings
+
+
+def line(number: int, **changes: object) -> str:
+    event = {"event_id": f"e{number}", "user_id": "u", "item_id": "i", "kind": "click", "at": "2026-01-05T12:00:00Z"}
+    return json.dumps(event | changes)
+
+
+def test_the_importers_offered_are_those_there_are() -> None:
+    assert sorted(KINDS) == sorted(IMPORTERS)
+
+
+def test_simulate_writes_a_dataset(answer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK__SIMULATE__REQUESTS_PER_DAY", "50")
+    said = answer("simulate", "--into", "market")
+    dataset = read_dataset(place / "market")
+    assert (said["events"], said["items"]) == (len(dataset.events), len(dataset.catalogue))
+    assert Path(said["truth"]).is_file()
+
+
+def test_import_prints_a_reconciliation_that_adds_up(run, answer, place: Path) -> None:
+    (place / "log.csv").write_text("who,what,when\na,x,2026-01-05T12:00:00Z\n,y,2026-01-05T12:00:00Z\nb,x,never\n")
+    words = ("import", "table", "log.csv", "--into", "mine", "--map", "who=user_id", "--map", "what=item_id")
+    said = answer(*words, "--map", "when=at")
+    assert (said["read"], said["kept"]) == (3, 1)
+    assert said["rejected"] == {"no user_id": 1, "at cannot be read": 1}
+    table = run(*words, "--map", "when=at").stdout
+    assert "rejected: no user_id" in table
+
+
+@pytest.mark.parametrize("pair", ["who", "=user_id", "who="])
+def test_a_mapping_that_is_none_is_a_usage_error(run, pair: str) -> None:
+    result = run("import", "table", "log.csv", "--into", "mine", "--map", pair)
+    assert result.exit_code == 2
+    assert "expected column=field" in result.stderr
+
+
+def test_a_column_mapped_twice_is_a_usage_error(run) -> None:
+    result = run("import", "table", "x.csv", "--into", "m", "--map", "a=user_id", "--map", "a=item_id")
+    assert "mapped twice, to user_id and item_id" in result.stderr
+
+
+def test_ingest_accepts_what_it_can_and_names_the_rest(answer, place: Path) -> None:
+    rows = [line(1), "", "not json", "[1]", line(2, kind="hover"), line(3, value=float("nan")), line(4), line(1)]
+    (place / "events.jsonl").write_bytes("\n".join(rows).encode() + b"\n\xff\n")
+    said = answer("ingest", "events.jsonl", code=1)
+    assert (said["accepted"], said["duplicates"], said["pending"]) == (2, 1, 2)
+    assert [(one["row"], one["event_id"]) for one in said["rejections"]] == [
+        (2, None), (3, None), (4, "e2"), (5, "e3"), (8, None),
+    ]  # fmt: skip
+    assert "expected one of impression" in said["rejections"][2]["reason"]
+
+
+def test_ingesting_twice_changes_nothing(answer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.cli.data.BATCH_ROWS", 3)
+    (place / "events.jsonl").write_text("\n".join(line(number) for number in range(8)))
+    assert answer("ingest", "events.jsonl")["accepted"] == 8
+    again = answer("ingest", "events.jsonl")
+    assert (again["accepted"], again["duplicates"], again["pending"]) == (0, 8, 8)
+
+
+def table_of(count: int) -> pl.DataFrame:
+    rows = [json.loads(line(number)) | {"at": datetime(2026, 1, 5, 12, tzinfo=UTC)} for number in range(count)]
+    return pl.DataFrame(rows)
+
+
+def test_ingest_takes_parquet(answer, place: Path) -> None:
+    table_of(5).write_parquet(place / "events.parquet")
+    assert answer("ingest", "events.parquet")["accepted"] == 5
+
+
+def test_a_missing_column_a_cut_file_and_another_ending_are_clear_errors(answer, place: Path) -> None:
+    table_of(2).drop("kind").write_parquet(place / "short.parquet")
+    assert "column kind is missing" in answer("ingest", "short.parquet", code=1)["error"]["message"]
+    (place / "cut.parquet").write_bytes((place / "short.parquet").read_bytes()[:40])
+    assert "no whole Parquet file" in answer("ingest", "cut.parquet", code=1)["error"]["message"]
+    assert "expected .parquet" in answer("ingest", "events.xls", code=1)["error"]["message"]
+    assert "No such file" in answer("ingest", "none.jsonl", code=1)["error"]["message"]
+
+
+@pytest.fixture
+def held(answer, place: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A snapshot of four events, two of them in quarantine; its id."""
+    monkeypatch.setenv("PENSTOCK__VALIDATION__MIN_ROWS", "1")
+    (place / "events.jsonl").write_text("\n".join(line(number) for number in range(4)))
+    answer("ingest", "events.jsonl")
+    settings = load_settings()
+    state = open_state(settings.state.url)
+    manifest = close_snapshot(state, settings, datetime.now(UTC))
+    assert manifest is not None
+    bad = read_snapshot(manifest).head(2).with_columns(reasons=pl.lit(["item is unknown"]).list.eval(pl.element()))
+    quarantine_rows(state, manifest, bad)
+    state.engine.dispose()
+    return manifest.snapshot_id
+
+
+def test_quarantine_lists_shows_and_replays(run, answer, held: str) -> None:
+    listed = answer("quarantine", "list")
+    assert [(one["event_id"], one["reasons"]) for one in listed["entries"]] == [
+        ("e0", ["item is unknown"]), ("e1", ["item is unknown"]),
+    ]  # fmt: skip
+    first = listed["entries"][0]["id"]
+    assert answer("quarantine", "show", str(first))["event"]["item_id"] == "i"
+    assert "item is unknown" in run("quarantine", "list").stdout
+    assert answer("quarantine", "replay", str(first)) == {"status": "replayed", "entries": 1, "released": 1}
+    assert answer("quarantine", "waive", "--snapshot", held)["entries"] == 1
+    assert answer("quarantine", "list")["count"] == 0
+    assert [one["status"] for one in answer("quarantine", "list", "--status", "all")["entries"]] == [
+        "replayed",
+        "waived",
+    ]
+    assert "is replayed, expected held" in answer("quarantine", "replay", str(first), code=1)["error"]["message"]
+
+
+def test_quarantine_says_what_is_not_there(answer) -> None:
+    assert "no entry 9" in answer("quarantine", "show", "9", code=1)["error"]["message"]
+    assert answer("quarantine", "replay", code=2)["error"]["kind"] == "UsageError"
