@@ -185,7 +185,7 @@ def _write_folder(
         part.mkdir(parents=True, exist_ok=True)
         write_table(events, part / EVENTS_FILE)
         sha256 = file_sha256(part / EVENTS_FILE)
-        manifest = _describe(events, sha256, start, end, watermark)
+        manifest = describe(events, sha256, start, end, watermark)
         folder = root / manifest.snapshot_id
         manifest = replace(manifest, path=str(folder / EVENTS_FILE))
         text = json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n"
@@ -203,9 +203,10 @@ def _write_folder(
     return manifest
 
 
-def _describe(
+def describe(
     events: pl.DataFrame, sha256: str, start: datetime, end: datetime, watermark: datetime
 ) -> SnapshotManifest:
+    """The manifest of some events as one snapshot; its path is still empty."""
     counts = events.group_by("kind").len().sort("kind")
     return SnapshotManifest(
         snapshot_id=f"{end:%Y%m%dT%H%M%S}-{sha256[:8]}",

@@ -6,7 +6,7 @@ R requests, C candidates, F features, N items.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,6 @@ from penstock.errors import EmptyWindow, SettingsError
 from penstock.evaluation.gates import RequestScores
 from penstock.features.examples import Asked, Examples, past_arrays
 from penstock.features.state import CausalState
-from penstock.inference.engine import RankEngine
 from penstock.metrics import hit_rate_at, mrr_at, ndcg_at, recall_at
 
 DEPTH = 100
@@ -137,6 +136,14 @@ class RankedRequests:
 Candidates = Callable[[Asked], NDArray[np.int64]]
 
 
+class Scoring(Protocol):
+    """What ranks: the exported graphs, or anything that scores a batch."""
+
+    def scores(self, batch: Examples) -> NDArray[np.float32]:
+        """Scores [R, C], higher is better."""
+        ...
+
+
 class Ranker:
     """Collects asked requests and ranks them a batch at a time through the exported graphs.
 
@@ -144,9 +151,7 @@ class Ranker:
         candidates: rows to rank for a request; None: what was shown.
     """
 
-    def __init__(
-        self, state: CausalState, engine: RankEngine, out: RankedRequests, candidates: Candidates | None
-    ) -> None:
+    def __init__(self, state: CausalState, engine: Scoring, out: RankedRequests, candidates: Candidates | None) -> None:
         self.state, self.engine, self.out, self.candidates = state, engine, out, candidates
         self._held: list[tuple[int, Asked, Any]] = []
         self._cells = 0

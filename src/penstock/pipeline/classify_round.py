@@ -24,6 +24,7 @@ from penstock.training.checkpoint import Carried
 from penstock.training.learner import Learner, LearnReport
 
 SMALLEST = 1e-7
+PARITY_TEXTS = 64
 
 
 @dataclass
@@ -66,6 +67,13 @@ class ClassifyRound:
             parts.insert(0, self.carried.held_out)
         return self.learner.learn(Labelled.join(parts)), means
 
+    def learn_all(self, events: pl.DataFrame) -> LearnReport:
+        """Learn from every labelled text; see RankRound.learn_all."""
+        labelled = events.filter((pl.col("kind") == "label") & pl.col("query").is_not_null()).sort("at", "event_id")
+        if labelled.is_empty():
+            raise EmptyWindow(f"{len(events)} events hold no labelled text; expected kind 'label' with a query")
+        return self.learner.learn(self._labelled(labelled))
+
     def _labelled(self, events: pl.DataFrame) -> Labelled:
         texts = events["query"].to_list()
         known = {text: row for row, text in enumerate(self.learner.texts)}
@@ -76,18 +84,7 @@ class ClassifyRound:
 
     def write(self, writer: BundleWriter, cache: Path) -> None:
         """Export and measure on the held-out texts."""
-        network, width = self.learner.task.classifier, self.learner.encoder.width
-        graphs = {
-            "text.onnx": text_graph(self.learner.encoder, None, self.settings, cache),
-            "classify.onnx": classify_graph(network, self.settings, width, cache),
-        }
-        writer.graphs(graphs, self.learner.encoder.tokenizer)
-        by_id = pl.DataFrame({"item_id": self.state.items}).join(
-            self.catalogue, on="item_id", how="left", maintain_order="left"
-        )
-        writer.items(by_id, None)
-        tokenizer = (writer.part / "tokenizer.json").read_text(encoding="utf-8")
-        text, head = TextEngine(writer.part / "text.onnx", tokenizer), Session(writer.part / "classify.onnx")
+        text, head = self._write_graphs(writer, cache)
         texts = self._held["query"].to_list()
         if not texts:
             raise EmptyWindow("no labelled text is left to measure the gates on; the snapshot is too small")
@@ -102,6 +99,30 @@ class ClassifyRound:
         self.carried.held_out = held
         self.metrics = {"held_out_accuracy": float(self.challenger_scores.primary.mean())}
         self._latency_ms = median_ms(lambda: head.run(text=text.encode(texts[:1])[0]))
+
+    def write_unjudged(self, writer: BundleWriter, cache: Path) -> float:
+        """Export with nothing held out. Returns the parity error, measured on texts that were learned from."""
+        text, head = self._write_graphs(writer, cache)
+        kept = self.learner.reservoir.kept
+        if not isinstance(kept, Labelled):
+            raise ExportError("nothing was learned from, so parity cannot be measured; train first, with replay on")
+        some = kept.take(slice(0, PARITY_TEXTS))
+        text_BT = text.encode([self.learner.texts[row] for row in some.text_R.tolist()])[0]
+        return self._parity(text_BT, head.run(text=text_BT)[0], some)
+
+    def _write_graphs(self, writer: BundleWriter, cache: Path) -> tuple[TextEngine, Session]:
+        network, width = self.learner.task.classifier, self.learner.encoder.width
+        graphs = {
+            "text.onnx": text_graph(self.learner.encoder, None, self.settings, cache),
+            "classify.onnx": classify_graph(network, self.settings, width, cache),
+        }
+        writer.graphs(graphs, self.learner.encoder.tokenizer)
+        by_id = pl.DataFrame({"item_id": self.state.items}).join(
+            self.catalogue, on="item_id", how="left", maintain_order="left"
+        )
+        writer.items(by_id, None)
+        tokenizer = (writer.part / "tokenizer.json").read_text(encoding="utf-8")
+        return TextEngine(writer.part / "text.onnx", tokenizer), Session(writer.part / "classify.onnx")
 
     def _parity(self, text_BT: NDArray[np.float32], probability_BK: NDArray[np.float32], held: Labelled) -> float:
         reference_BT = self.learner.text_NT[held.text_R].numpy()

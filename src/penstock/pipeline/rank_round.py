@@ -74,9 +74,7 @@ class RankRound:
         ranker = self._ranker(self.champion_engine(), scored) if self.champion else None
         sampler = self._sampler(0)
         probe = self._probe([ranker] if ranker else [])
-        examples = build_examples(
-            self.state, events_before, older, self.settings.features.refresh, sampler, probe
-        )
+        examples = build_examples(self.state, events_before, older, self.settings.features.refresh, sampler, probe)
         if ranker:
             ranker.finish()
         parts = [part for part in (self.carried.held_out, examples) if part is not None and len(part)]
@@ -87,8 +85,36 @@ class RankRound:
         means = {f"prequential_{name}": value for name, value in scored.means().items()} if ranker else {}
         return report, means
 
+    def learn_all(self, events: pl.DataFrame) -> LearnReport:
+        """Learn from every request and hold nothing back: the batch pipeline has a holdout of its own.
+
+        Raises:
+            EmptyWindow: no request led to anything.
+            TrainingError: see Learner.learn.
+        """
+        refresh = self.settings.features.refresh
+        examples = build_examples(self.state, events, self._grouped(events), refresh, self._sampler(0))
+        if not len(examples):
+            raise EmptyWindow(f"{len(events)} events hold no request that led to something; nothing to learn from")
+        return self.learner.learn(examples)
+
     def write(self, writer: BundleWriter, cache: Path) -> None:
         """Export, measure on the held-out requests, and keep the state as it then stands."""
+        engine = self._write_graphs(writer, cache)
+        self._measure(engine, writer)
+        writer.state(self.state)
+
+    def write_unjudged(self, writer: BundleWriter, cache: Path) -> float:
+        """Export with nothing held out. Returns the parity error, measured on requests that were learned from."""
+        engine = self._write_graphs(writer, cache)
+        kept = self.learner.reservoir.kept
+        if not isinstance(kept, Examples):
+            raise ExportError("nothing was learned from, so parity cannot be measured; train first, with replay on")
+        parity = self._parity(engine, kept, writer.part)
+        writer.state(self.state)
+        return parity
+
+    def _write_graphs(self, writer: BundleWriter, cache: Path) -> RankEngine:
         model = self.learner.task.model
         width = self.learner.encoder.width
         vector_NE = item_vectors(model, self.learner.text_NT)
@@ -99,11 +125,9 @@ class RankRound:
             self.catalogue, on="item_id", how="left", maintain_order="left"
         )
         writer.items(by_id.with_columns(pl.col("title").fill_null("")), vector_NE)
-        engine = RankEngine(writer.part / "user.onnx", writer.part / "rank.onnx", vector_NE, width)
-        self._measure(engine, writer, by_id)
-        writer.state(self.state)
+        return RankEngine(writer.part / "user.onnx", writer.part / "rank.onnx", vector_NE, width)
 
-    def _measure(self, engine: RankEngine, writer: BundleWriter, items: pl.DataFrame) -> None:
+    def _measure(self, engine: RankEngine, writer: BundleWriter) -> None:
         own, champions = RankedRequests(), RankedRequests()
         rankers = [self._ranker(engine, own)]
         if self.champion is not None:
@@ -122,7 +146,7 @@ class RankRound:
         self.challenger_scores = own.scores()
         self.champion_scores: RequestScores | None = champions.scores() if self.champion is not None else None
         self.metrics = {f"held_out_{name}": value for name, value in own.means().items()}
-        parity = self._parity(engine, held, writer.part, items)
+        parity = self._parity(engine, held, writer.part)
         row_C = np.arange(min(LATENCY_CANDIDATES, len(self.state.items)))
         history = self.state.histories.of(self.state.histories.users()[-1])
         at_s = self.state.counted_s
@@ -133,13 +157,13 @@ class RankRound:
 
         self._parity_error, self._latency_ms = parity, median_ms(once)
 
-    def _parity(self, engine: RankEngine, held: Examples, folder: Path, items: pl.DataFrame) -> float:
+    def _parity(self, engine: RankEngine, held: Examples, folder: Path) -> float:
         worst = 0.0
         model = self.learner.task.model
         if len(held):
             some = held.take(slice(0, 64))
             worst = largest_difference(engine.scores(some), torch_scores(model, engine.vector_NE, some))
-        texts = item_texts(items)[:TEXTS_CHECKED]
+        texts = self.learner.texts[:TEXTS_CHECKED]
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         text_BT, item_BE = TextEngine(folder / "text.onnx", tokenizer).encode(texts)
         reference_BT = self.learner.text_NT[: len(texts)].numpy()
