@@ -9,6 +9,7 @@ B texts, T tokens, D width of the encoder.
 import hashlib
 import importlib.util
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from penstock.settings import TextSettings
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 ENCODE_BATCH = 128
+SHARED_TEXTS = 20_000  # some 30 KB each; beyond it the next round begins anew
 
 
 def encoder_folder(name: str) -> Path | str:
@@ -56,6 +58,9 @@ class TextEncoder(nn.Module):
 
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         folder = encoder_folder(settings.encoder)
+        # The packaged weights are hash-checked, so what their frozen layers make of a text is known by these numbers.
+        packaged = settings.encoder == "minilm"
+        self.frozen_key = (settings.tuned_layers, settings.max_tokens) if packaged else None
         base = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
         layers = getattr(getattr(base, "encoder", None), "layer", None)
         if layers is None or not hasattr(base, "embeddings"):
@@ -138,12 +143,23 @@ def padded_tokens(tokens: list[list[int]]) -> tuple[Tensor, Tensor]:
     return token_BT, mask_BT
 
 
+@lru_cache(maxsize=1)
+def _shared_activations(frozen_key: tuple[int, int], device: str) -> dict[str, NDArray[np.float16]]:
+    """One table a process, so that a round finds what the round before it has encoded."""
+    return {}
+
+
 class ActivationCache:
-    """Output of the frozen layers for each distinct text, float16, never computed twice."""
+    """Output of the frozen layers for each distinct text, float16, never computed twice in a process."""
 
     def __init__(self, encoder: TextEncoder, device: torch.device) -> None:
         self.encoder, self.device = encoder, device
+        key = encoder.frozen_key
         self._of_text: dict[str, NDArray[np.float16]] = {}
+        if key is not None:
+            if len(_shared_activations(key, device.type)) > SHARED_TEXTS:
+                _shared_activations.cache_clear()
+            self._of_text = _shared_activations(key, device.type)
 
     def add(self, texts: list[str]) -> None:
         """Run the frozen layers over the texts not seen yet, short ones together."""

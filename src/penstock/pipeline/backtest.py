@@ -134,7 +134,8 @@ class Backtest:
     def _truth(self) -> dict[str, Truth]:
         """The requests that are scored: a seeded sample of each protocol window, the same for every cadence."""
         requests = self.grouped(self.stream)
-        backtest, truth = self.settings.backtest, {}
+        backtest = self.settings.backtest
+        truth: dict[str, Truth] = {}
         at_s_R = requests["at"].dt.timestamp("us").to_numpy() / 1e6
         for window in equal_windows(self.stream, backtest.windows):
             last = window.index == backtest.windows - 1

@@ -19,6 +19,13 @@ from penstock.features.state import CausalState, FeatureSpec
 from penstock.pipeline.backtest import Backtest, Progress, Track, engine_of, interval_of
 from penstock.settings import Settings
 
+REQUESTS_FILE: dict[str, pl.DataType] = {
+    "request_id": pl.Int64(),
+    "user": pl.String(),
+    "at": pl.Datetime("us"),
+    "relevant": pl.List(pl.String()),
+}
+RANKINGS_FILE: dict[str, pl.DataType] = {"request_id": pl.Int64(), "items": pl.List(pl.String())}
 NEW_USER_EVENTS = 3
 BASELINE_HALF_LIFE_H = 14 * 24.0
 PAIR_HALF_LIFE_H = 40 * 24.0
@@ -86,20 +93,14 @@ def _write_requests(backtest: Backtest, out: Path) -> None:
             "at": [one.at.replace(tzinfo=None) for one in truth],
             "relevant": [one.relevant for one in truth],
         },
-        schema={
-            "request_id": pl.Int64,
-            "user": pl.String,
-            "at": pl.Datetime("us"),
-            "relevant": pl.List(pl.String),
-        },
+        schema=REQUESTS_FILE,
     )
     replace_file(out / "requests.parquet", table.write_parquet)
 
 
 def _write_rankings(ranked: RankedRequests, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    schema = {"request_id": pl.Int64, "items": pl.List(pl.String)}
-    table = pl.DataFrame({"request_id": ranked.request_id, "items": ranked.items}, schema=schema)
+    table = pl.DataFrame({"request_id": ranked.request_id, "items": ranked.items}, schema=RANKINGS_FILE)
     replace_file(folder / "rankings.parquet", table.sort("request_id").write_parquet)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from penstock.errors import BundleError, TrainingError
@@ -84,8 +85,8 @@ def load_checkpoint(folder: Path, settings: Settings) -> tuple[Learner, CausalSt
     try:
         meta = json.loads((folder / "meta.json").read_text())
         tensors = load_file(folder / "learner.safetensors")
-    except (OSError, ValueError) as error:
-        raise BundleError(f"checkpoint {folder} cannot be read ({error}); rebuild with `penstock rebuild`") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BundleError(f"checkpoint {folder} cannot be read ({error}); remove the checkpoints folder to start from the pretrained encoder") from error
     state = CausalState.load(folder / "state")
     learner = Learner(settings, state.spec)
     groups: dict[str, dict[str, torch.Tensor]] = {}
