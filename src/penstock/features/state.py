@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from penstock.errors import BundleError
@@ -340,7 +341,7 @@ class CausalState:
             spec = FeatureSpec.from_json(json.loads((folder / "spec.json").read_text()))
             names = json.loads((folder / "names.json").read_text())
             arrays = load_file(folder / "counters.safetensors")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise BundleError(f"{folder}: the causal state cannot be read ({error})") from error
         state = cls(spec)
         state.items = names["items"]

@@ -1,0 +1,161 @@
+"""The learner: deterministic, resumable, and stopped by a loss that went wrong."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from core_bench import catalogue, learned_examples, small_settings
+
+from penstock.errors import BundleError, TrainingError
+from penstock.features.examples import Examples, Labelled
+from penstock.features.state import CausalState, FeatureSpec
+from penstock.settings import Settings
+from penstock.text import item_texts
+from penstock.training.checkpoint import Carried, load_checkpoint, save_checkpoint
+from penstock.training.learner import Learner
+
+
+@pytest.fixture
+def small(tmp_path: Path, tiny_encoder: str) -> Settings:
+    return small_settings(tmp_path, tiny_encoder, **{"model.dropout": 0.2})
+
+
+def learner_of(settings: Settings, items: int = 12) -> Learner:
+    learner = Learner(settings, FeatureSpec.of(settings))
+    learner.add_texts(item_texts(catalogue(items)))
+    return learner
+
+
+def weights(learner: Learner) -> dict[str, torch.Tensor]:
+    text = {f"text.{name}": value.clone() for name, value in learner.encoder.tuned_state().items()}
+    return {**{name: value.clone() for name, value in learner.network.state_dict().items()}, **text}
+
+
+def halves(settings: Settings) -> tuple[CausalState, Examples, Examples]:
+    state, examples = learned_examples(settings)
+    return state, examples.take(slice(0, 60)), examples.take(slice(60, None))
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(small: Settings) -> None:
+    _, first, second = halves(small)
+    learners = [learner_of(small) for _ in range(2)]
+    for learner in learners:
+        learner.learn(first)
+        learner.learn(second)
+    a, b = (weights(learner) for learner in learners)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert learners[0].last_report.curve == learners[1].last_report.curve
+    other = learner_of(small.override({"seed": 8}))
+    other.learn(first)
+    other.learn(second)
+    assert not torch.equal(weights(other)["rank.out"], a["rank.out"])
+
+
+def test_everything_that_should_move_moves_and_replay_is_counted_apart(small: Settings) -> None:
+    _, first, second = halves(small)
+    learner = learner_of(small)
+    before, text_before = weights(learner), learner.text_NT.clone()
+    report = learner.learn(first)
+    assert (report.requests, report.replayed) == (60, 0), "nothing was learned before, so nothing is replayed"
+    after = weights(learner)
+    for name in ("item.projection", "user.query", "rank.cross.0", "residual"):
+        assert not torch.equal(before[name], after[name]), name
+    assert any(name.startswith("text.") and not torch.equal(before[name], after[name]) for name in before)
+    assert not torch.equal(text_before, learner.text_NT)
+    report = learner.learn(second)
+    assert report.replayed == pytest.approx(0.5 * len(second), abs=2)
+    assert len(learner.reservoir) == small.training.replay_capacity
+
+
+def test_learning_lowers_the_loss(small: Settings) -> None:
+    _, first, _ = halves(small)
+    learner = learner_of(small.override({"model.dropout": 0.0, "training.learning_rate": 0.02}))
+    losses = [learner.learn(first).loss for _ in range(5)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_killed_and_resumed_equals_uninterrupted(small: Settings, tmp_path: Path) -> None:
+    state, first, second = halves(small)
+    learner = learner_of(small)
+    learner.learn(first)
+    carried = Carried(["s1"], second.take(slice(0, 4)), "7")
+    save_checkpoint(learner, state, carried, tmp_path / "checkpoint")
+    killed, _, _ = load_checkpoint(tmp_path / "checkpoint", small)
+    killed.learn(second.take(slice(0, 20)))  # and dies here
+    resumed, state_again, carried_again = load_checkpoint(tmp_path / "checkpoint", small)
+    assert (carried_again.snapshots, carried_again.version) == (["s1"], "7")
+    assert carried_again.held_out is not None
+    np.testing.assert_array_equal(carried_again.held_out.feature_RCF, second.feature_RCF[:4])
+    assert state_again.items == state.items
+    once_more, _, _ = load_checkpoint(tmp_path / "checkpoint", small)
+    reports = [one.learn(second) for one in (learner, resumed, once_more)]
+    a, b, c = (weights(one) for one in (learner, resumed, once_more))
+    assert all(torch.equal(b[name], c[name]) for name in b), "two that resume are equal to the bit"
+    for name in a:  # one that went on has the same, up to the rounding of its cached activations
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4, msg=name)
+    assert reports[0].loss == pytest.approx(reports[1].loss, rel=1e-4)
+    assert (learner.step_count, learner.reservoir.seen) == (resumed.step_count, resumed.reservoir.seen)
+    assert torch.equal(learner.rows.accumulator_N > 0, resumed.rows.accumulator_N > 0)
+
+
+def test_new_items_after_a_restart_begin_at_zero(small: Settings, tmp_path: Path) -> None:
+    state, first, second = halves(small)
+    learner = learner_of(small)
+    learner.learn(first)
+    save_checkpoint(learner, state, Carried(), tmp_path / "checkpoint")
+    resumed, _, _ = load_checkpoint(tmp_path / "checkpoint", small)
+    resumed.add_texts(["a hat", "a much longer text about a hat"])
+    residual = resumed.task.residual
+    assert residual.shape[0] == 14
+    assert residual[:12].any()
+    assert not residual[12:].any()
+    resumed.learn(second)
+    assert not resumed.task.residual[12:].any(), "nobody was shown them"
+
+
+def test_a_learning_rate_beyond_reason_is_stopped(small: Settings) -> None:
+    _, first, _ = halves(small)
+    learner = learner_of(small.override({"training.learning_rate": 1e8}))
+    with pytest.raises(TrainingError, match="nothing of this round was kept"):
+        for _ in range(4):
+            learner.learn(first)
+
+
+def test_a_weight_that_is_not_finite_is_never_written(small: Settings, tmp_path: Path) -> None:
+    state, _, _ = halves(small)
+    learner = learner_of(small)
+    save_checkpoint(learner, state, Carried(), tmp_path / "checkpoint")
+    with torch.no_grad():
+        learner.task.model.rank.out[0] = float("nan")
+    with pytest.raises(TrainingError, match=r"rank\.out holds a value that is not finite"):
+        save_checkpoint(learner, state, Carried(), tmp_path / "checkpoint")
+    load_checkpoint(tmp_path / "checkpoint", small)
+
+
+def test_a_checkpoint_that_cannot_be_used_says_why(small: Settings, tmp_path: Path) -> None:
+    state, _, _ = halves(small)
+    save_checkpoint(learner_of(small), state, Carried(), tmp_path / "checkpoint")
+    with pytest.raises(BundleError, match="another architecture"):
+        load_checkpoint(tmp_path / "checkpoint", small.override({"model.width": 12}))
+    shutil.copytree(tmp_path / "checkpoint", tmp_path / "cut")
+    path = tmp_path / "cut" / "learner.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_checkpoint(tmp_path / "cut", small)
+
+
+def test_a_classifier_learns_three_labels_and_takes_a_fourth(small: Settings) -> None:
+    learner = Learner(small.override({"task": "classify", "training.learning_rate": 0.01}), FeatureSpec.of(small))
+    learner.add_labels(3)
+    learner.add_texts(item_texts(catalogue(9, 9)))
+    batch = Labelled(np.arange(9).repeat(8), (np.arange(9) % 3).repeat(8))
+    first = learner.learn(batch).loss
+    for _ in range(4):
+        last = learner.learn(batch).loss
+    assert last < 0.9 * first
+    learner.add_labels(4)
+    assert not learner.task.classifier.weight[:, 3].any()
+    learner.learn(Labelled(np.array([0, 1]), np.array([3, 3])))
+    assert learner.task.classifier.weight[:, 3].any()
