@@ -91,12 +91,12 @@ def record(settings: Settings, state: State, result: RoundResult, learned: bool)
     with state.write() as conn:
         if lease is not None:
             leases.check(conn, lease)
+        if learned:
+            mark_learned(conn, result.snapshot_id)
         done = conn.execute(sa.update(rounds).where(rounds.c.round_id == result.round_id).values(**values))
         if done.rowcount == 0:
             keys = {"round_id": result.round_id, "snapshot_id": result.snapshot_id, "started_at": now}
             conn.execute(sa.insert(rounds).values(**keys, **values))
-        if learned:
-            mark_learned(conn, result.snapshot_id)
 
 
 def newest_kept_round(state: State) -> str | None:
