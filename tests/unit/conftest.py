@@ -1,6 +1,5 @@
 """What is dear to make and shared by the tests of learning: a tiny encoder, exported graphs, a shop with its rounds."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +35,7 @@ class Rounds:
 
 
 @pytest.fixture(scope="session")
-def rounds(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: str) -> Iterator[Rounds]:
+def rounds(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: str) -> Rounds:
     """Two rounds over the first two parts of a shop's log; the third part has not arrived."""
     from penstock.pipeline.online import run_round
 
@@ -46,4 +45,4 @@ def rounds(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: str) -> Itera
         result = run_round(shop.settings, shop.arrive(index))
         assert result is not None
         results.append(result)
-    yield Rounds(shop, results)
+    return Rounds(shop, results)

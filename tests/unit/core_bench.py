@@ -83,7 +83,23 @@ def table(rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 def catalogue(count: int, categories: int = 3) -> pl.DataFrame:
     """Items i0, i1, … with texts of different lengths; every fourth has no known birth."""
-    words = "red wool scarf with a long fringe for the cold and windy days of march".split()
+    words = [
+        "red",
+        "wool",
+        "scarf",
+        "with",
+        "a",
+        "long",
+        "fringe",
+        "for",
+        "the",
+        "cold",
+        "and",
+        "windy",
+        "days",
+        "of",
+        "march",
+    ]
     rows = [
         {
             "item_id": f"i{n}",
@@ -135,9 +151,7 @@ class Shop:
 
     def part(self, index: int) -> pl.DataFrame:
         """The events between two edges."""
-        return self.dataset.events.filter(
-            (pl.col("at") >= self.edges[index]) & (pl.col("at") < self.edges[index + 1])
-        )
+        return self.dataset.events.filter((pl.col("at") >= self.edges[index]) & (pl.col("at") < self.edges[index + 1]))
 
     def arrive(self, index: int) -> datetime:
         """Put one part into the journal; returns a time at which its window is over."""
@@ -155,7 +169,8 @@ def open_shop(root: Path, encoder: str, parts: int, **changes: Any) -> Shop:
     small = {
         "simulate.items": 40, "simulate.users": 25, "simulate.days": 1, "simulate.requests_per_day": 260,
         "simulate.shown": 8, "simulate.item_life_h": 60, "validation.min_history": 20, "gates.min_requests": 5,
-        "gates.ndcg_margin": 1.0, "gates.auc_margin": 1.0, "gates.log_loss_margin": 10.0, "gates.max_latency_ms": 5000.0,
+        "gates.ndcg_margin": 1.0, "gates.auc_margin": 1.0, "gates.log_loss_margin": 10.0,
+        "gates.max_latency_ms": 5000.0,
         "gates.bootstrap_resamples": 100, "promotion.policy": "automatic",
     }  # fmt: skip
     settings = small_settings(root, encoder, **{**small, **changes})

@@ -51,7 +51,9 @@ def test_rank_and_user_graphs_equal_torch(small: Settings, graph_cache: Path, se
         np.testing.assert_allclose(engine.scores(batch), expected, rtol=1e-4, atol=1e-4)
     assert np.isneginf(engine.scores(examples)[~examples.mask_RC]).all()
     with torch.no_grad():
-        past = [torch.from_numpy(value) for value in (examples.past_kind_RL, examples.past_age_RL, examples.past_mask_RL)]
+        past = [
+            torch.from_numpy(value) for value in (examples.past_kind_RL, examples.past_age_RL, examples.past_mask_RL)
+        ]
         asked = torch.randn(len(examples), WIDTH)
         expected_user = model.user(torch.from_numpy(vector_NE[examples.past_row_RL]), *past, asked)
     user = engine.user_vectors(

@@ -40,9 +40,7 @@ def everything(state: CausalState, hours: float) -> np.ndarray:
 
 @given(seed=st.integers(0, 10_000), sizes=st.lists(st.integers(1, 60), min_size=1, max_size=12))
 @settings(deadline=None, max_examples=15)
-def test_any_slicing_of_the_stream_gives_the_same_features(
-    seed: int, sizes: list[int]
-) -> None:
+def test_any_slicing_of_the_stream_gives_the_same_features(seed: int, sizes: list[int]) -> None:
     small = small_settings(Path("unused"))
     events = random_events(seed, 120)
     whole, sliced = state_of(small), state_of(small)
@@ -100,7 +98,9 @@ def test_what_counts_and_what_does_not(small: Settings) -> None:
         event(3, 0, item="nobody knows it"), event(4, 0, kind="rating", value=5.0), event(5, 0, kind="history"),
     ]  # fmt: skip
     state.observe(table(rows))
-    assert state.positive.at(START_S, np.array([1]))[0, 0] == pytest.approx(2.0), "the high rating, and the unvalued one"
+    assert state.positive.at(START_S, np.array([1]))[0, 0] == pytest.approx(2.0), (
+        "the high rating, and the unvalued one"
+    )
     assert state.shown.at(START_S, np.array([1]))[0, 0] == 1.0
     assert len(state.histories.of("u1")) == 3, "both of them, and what was had before"
     assert state.observed_events == 5

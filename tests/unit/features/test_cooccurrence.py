@@ -50,7 +50,9 @@ def test_one_at_a_time_in_one_go_and_the_formula_agree(pairs: list[tuple[int, in
 
 def test_a_large_batch_and_a_full_waiting_room_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
-    pairs = [(int(a), int(b), float(t)) for a, b, t in zip(*random.integers(0, ROWS, (2, 2500)), range(2500), strict=True)]
+    pairs = [
+        (int(a), int(b), float(t)) for a, b, t in zip(*random.integers(0, ROWS, (2, 2500)), range(2500), strict=True)
+    ]
     large, small = Cooccurrence(HALF_LIFE_S), Cooccurrence(HALF_LIFE_S)
     add(small, pairs[:3])
     assert small.waiting_pairs == 6

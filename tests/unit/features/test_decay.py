@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from penstock.features.decay import DecayedCounts
 
 HALF_LIVES_S = np.array([60.0, 3600.0, 86400.0])
-EVENTS = st.lists(
-    st.tuples(st.integers(0, 3), st.floats(0.1, 5.0), st.floats(0.0, 4e5)), min_size=1, max_size=90
-)
+EVENTS = st.lists(st.tuples(st.integers(0, 3), st.floats(0.1, 5.0), st.floats(0.0, 4e5)), min_size=1, max_size=90)
 
 
 def slow(events: list[tuple[int, float, float]], at_s: float, rows: int = 4) -> np.ndarray:
@@ -30,7 +28,9 @@ def counts_of(events: list[tuple[int, float, float]], size: int) -> DecayedCount
 
 
 @given(EVENTS, st.integers(1, 90), st.floats(0.0, 1e5))
-def test_the_sum_of_every_event_decayed_by_its_age(events: list[tuple[int, float, float]], size: int, after: float) -> None:
+def test_the_sum_of_every_event_decayed_by_its_age(
+    events: list[tuple[int, float, float]], size: int, after: float
+) -> None:
     events = sorted(events, key=lambda one: one[2])
     at_s = events[-1][2] + after
     counts, expected = counts_of(events, size), slow(events, at_s)

@@ -81,7 +81,7 @@ def test_links_are_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "state" / "spec.json").unlink()
     (folder / "state").rmdir()
     (folder / "state").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BundleError, match="state not covered|points outside"):
+    with pytest.raises(BundleError, match=r"state not covered|points outside"):
         load_bundle(folder)
 
 
@@ -95,7 +95,12 @@ def test_only_files_of_a_safe_kind_are_loaded_even_when_covered(folder: Path, na
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "is not JSON"), ("[]", "expected schema"), ('{"schema": 2}', "expected schema"), ('{"schema": 1}', "no table")],
+    [
+        ("{", "is not JSON"),
+        ("[]", "expected schema"),
+        ('{"schema": 2}', "expected schema"),
+        ('{"schema": 1}', "no table"),
+    ],
 )
 def test_a_manifest_that_is_none(folder: Path, text: str, message: str) -> None:
     (folder / MANIFEST).write_text(text)

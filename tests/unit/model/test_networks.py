@@ -65,7 +65,9 @@ def test_a_candidate_is_scored_alike_whoever_stands_beside_it(model: RankingMode
 
 def test_a_user_without_a_past_is_finite(model: RankingModel) -> None:
     nothing = torch.zeros(1, 5, dtype=torch.bool)
-    user = model.user(torch.randn(1, 5, 8), torch.zeros(1, 5, dtype=torch.long), torch.rand(1, 5), nothing, torch.zeros(1, 16))
+    user = model.user(
+        torch.randn(1, 5, 8), torch.zeros(1, 5, dtype=torch.long), torch.rand(1, 5), nothing, torch.zeros(1, 16)
+    )
     torch.testing.assert_close(user[0], model.user.bias)
 
 

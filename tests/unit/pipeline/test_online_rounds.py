@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,9 +27,9 @@ from penstock.settings import Settings
 
 
 @pytest.fixture
-def shop(rounds, tmp_path: Path) -> Iterator[Shop]:  # type: ignore[no-untyped-def]
+def shop(rounds, tmp_path: Path) -> Shop:  # type: ignore[no-untyped-def]
     """A copy of the shop after two rounds, where a third may be run without the others noticing."""
-    yield copied(rounds.shop, tmp_path / "copy")
+    return copied(rounds.shop, tmp_path / "copy")
 
 
 def copied(shop: Shop, folder: Path) -> Shop:
@@ -67,7 +66,10 @@ def test_two_rounds_make_two_champions(rounds) -> None:  # type: ignore[no-untyp
     assert 0 < second.metrics["prequential_ndcg"] <= 1
     assert second.metrics["held_out_requests"] > 0
     state = opened(settings)
-    assert [one.snapshot_id for one in list_snapshots(state, status="learned")] == [first.snapshot_id, second.snapshot_id]
+    assert [one.snapshot_id for one in list_snapshots(state, status="learned")] == [
+        first.snapshot_id,
+        second.snapshot_id,
+    ]
     row = recorded(state, second.round_id)
     assert (row.status, row.outcome, row.version, row.bundle_digest) == ("done", "promoted", "2", second.bundle_digest)
     assert json.loads(row.result)["metrics"] == second.metrics
@@ -124,7 +126,11 @@ def killed(*_: object) -> None:
 
 @pytest.mark.parametrize("stage", ["learn", "judge", "track"])
 def test_a_killed_round_is_taken_up_and_ends_like_one_that_was_not(
-    rounds, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str  # type: ignore[no-untyped-def]
+    rounds,
+    shop: Shop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,  # type: ignore[no-untyped-def]
 ) -> None:
     now = shop.arrive(2)
     monkeypatch.setattr(online, stage, killed)

@@ -118,9 +118,13 @@ def test_new_items_after_a_restart_begin_at_zero(small: Settings, tmp_path: Path
 def test_a_learning_rate_beyond_reason_is_stopped(small: Settings) -> None:
     _, first, _ = halves(small)
     learner = learner_of(small.override({"training.learning_rate": 1e8}))
-    with pytest.raises(TrainingError, match="nothing of this round was kept"):
+
+    def four_rounds() -> None:
         for _ in range(4):
             learner.learn(first)
+
+    with pytest.raises(TrainingError, match="nothing of this round was kept"):
+        four_rounds()
 
 
 def test_a_weight_that_is_not_finite_is_never_written(small: Settings, tmp_path: Path) -> None:
