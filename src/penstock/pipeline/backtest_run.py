@@ -148,7 +148,7 @@ def _ordered(metrics: RequestMetrics) -> RequestMetrics:
 
 def _slices(backtest: Backtest, methods: dict[str, RankedRequests]) -> dict[str, dict[str, RequestMetrics]]:
     """New users: at most three earlier events. Young items: first seen in the window before the request's."""
-    first_window = {item: -1 for item in backtest.warm["item_id"].unique().to_list()}
+    first_window: dict[str, int] = dict.fromkeys(backtest.warm["item_id"].unique().to_list(), -1)
     for window in equal_windows(backtest.stream, backtest.settings.backtest.windows):
         for item in window.events["item_id"].unique().to_list():
             first_window.setdefault(item, window.index)

@@ -187,16 +187,15 @@ class RankRound:
         return {"width": self.settings.model.width, "text_width": self.learner.encoder.width, "labels": []}
 
     def champion_engine(self) -> RankEngine:
-        """The champion's graphs over the items in the state's order.
-
-        Raises:
-            ExportError: the champion's items are not a prefix of the state's, so its vectors cannot be lined up.
-        """
+        """The champion's graphs over the items in the state's order; items it never had are zeros to it."""
         assert self.champion is not None
         if self.champion.state.items != self.state.items:
             place = {item: row for row, item in enumerate(self.champion.state.items)}
-            order = [place[item] for item in self.state.items]
-            self.champion.engine.vector_NE = self.champion.engine.vector_NE[order]
+            known = [(row, place[item]) for row, item in enumerate(self.state.items) if item in place]
+            own_NE = self.champion.engine.vector_NE
+            vector_NE = np.zeros((len(self.state.items), own_NE.shape[1]), np.float32)
+            vector_NE[[row for row, _ in known]] = own_NE[[row for _, row in known]]
+            self.champion.engine.vector_NE = vector_NE
             self.champion.state.items = list(self.state.items)
         return self.champion.engine
 

@@ -86,7 +86,10 @@ def load_checkpoint(folder: Path, settings: Settings) -> tuple[Learner, CausalSt
         meta = json.loads((folder / "meta.json").read_text())
         tensors = load_file(folder / "learner.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
-        raise BundleError(f"checkpoint {folder} cannot be read ({error}); remove the checkpoints folder to start from the pretrained encoder") from error
+        raise BundleError(
+            f"checkpoint {folder} cannot be read ({error}); remove the checkpoints folder to start from the "
+            "pretrained encoder"
+        ) from error
     state = CausalState.load(folder / "state")
     learner = Learner(settings, state.spec)
     groups: dict[str, dict[str, torch.Tensor]] = {}
