@@ -38,7 +38,7 @@ class Session:
         source = graph if isinstance(graph, bytes) else str(graph)
         try:
             self._session: Any = onnxruntime.InferenceSession(source, options, providers=providers)
-        except (onnxruntime.capi.onnxruntime_pybind11_state.Fail, RuntimeError, ValueError) as error:
+        except (*_refusals(), RuntimeError, ValueError) as error:
             raise BundleError(f"onnxruntime refuses {_name(graph)}: {error}") from error
         self.provider: str = self._session.get_providers()[0]
         if device == "cuda" and self.provider != wanted:
@@ -49,6 +49,15 @@ class Session:
         """All outputs; `inputs` by name, those the graph does not know are left out."""
         outputs: list[NDArray[np.float32]] = self._session.run(None, {name: inputs[name] for name in self.inputs})
         return outputs
+
+
+@functools.cache
+def _refusals() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises at a graph it cannot take: classes of its own, without a common base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    return (*(getattr(raised, name) for name in names), raised.RuntimeException)
 
 
 def _name(graph: bytes | Path) -> str:
