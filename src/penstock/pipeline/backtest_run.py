@@ -43,9 +43,11 @@ def run_backtest(
         progress: called with (what, done, all).
 
     Raises:
+        SettingsError: a cadence that is none.
         DataError: the log cannot be replayed: too short, or columns missing.
     """
     started = time.perf_counter()
+    intervals = {name: interval_of(name) for name in cadences}
     backtest = Backtest(read_dataset(folder), settings, settings.state.home / "graphs", progress)
     state, learner = backtest.warm_up()
     warmup_s = time.perf_counter() - started
@@ -59,7 +61,7 @@ def run_backtest(
             copy.deepcopy(state),
             copy.deepcopy(learner) if name != "never" else learner,
             engine_of(learner, backtest.settings, backtest.cache),
-            interval_of(name),
+            intervals[name],
         )
         for _ in backtest.run_track(track, learns=name != "never"):
             pass

@@ -56,8 +56,14 @@ def run(settings: Settings, root: Path, **log: object) -> tuple[pl.DataFrame, Pa
     return events, root / "out"
 
 
-def test_requests_and_rankings_fit_one_another_and_the_protocol(settings: Settings, tmp_path: Path) -> None:
-    events, out = run(settings, tmp_path, repeats=True)
+@pytest.fixture(scope="module")
+def plain(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, Path]:
+    """The log and its backtest."""
+    return run(settings, tmp_path_factory.mktemp("plain"), repeats=True)
+
+
+def test_requests_and_rankings_fit_one_another_and_the_protocol(plain: tuple[pl.DataFrame, Path]) -> None:
+    events, out = plain
     requests = pl.read_parquet(out / "requests.parquet")
     assert requests.schema["at"] == pl.Datetime("us")
     stream = events[180:]
@@ -85,10 +91,9 @@ def test_what_a_user_had_is_no_candidate_where_repeats_do_not_count(settings: Se
         assert not set(items) & set(before["item_id"])
 
 
-def test_no_ranking_sees_what_came_later(settings: Settings, tmp_path: Path) -> None:
+def test_no_ranking_sees_what_came_later(plain: tuple[pl.DataFrame, Path], settings: Settings, tmp_path: Path) -> None:
     cut = 250
-    _, plain = run(settings, tmp_path / "plain", repeats=True)
-    events, scrambled = run(settings, tmp_path / "scrambled", repeats=True, scramble_from=cut)
+    events, scrambled = run(settings, tmp_path, repeats=True, scramble_from=cut)
     moment = events["at"][cut].replace(tzinfo=None)
     for name in ("fresh", "never"):
         before = [
@@ -97,7 +102,7 @@ def test_no_ranking_sees_what_came_later(settings: Settings, tmp_path: Path) -> 
             .filter(pl.col("at") <= moment)
             .sort("request_id")["items"]
             .to_list()
-            for out in (plain, scrambled)
+            for out in (plain[1], scrambled)
         ]
         assert len(before[0]) > 60
         assert before[0] == before[1]
