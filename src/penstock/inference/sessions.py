@@ -36,9 +36,10 @@ class Session:
         # Waiting threads sleep instead of spinning: a round, a service and a browser share these cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = graph if isinstance(graph, bytes) else str(graph)
+        refused: tuple[type[Exception], ...] = (*_refusals(), RuntimeError, ValueError)
         try:
             self._session: Any = onnxruntime.InferenceSession(source, options, providers=providers)
-        except (*_refusals(), RuntimeError, ValueError) as error:
+        except refused as error:
             raise BundleError(f"onnxruntime refuses {_name(graph)}: {error}") from error
         self.provider: str = self._session.get_providers()[0]
         if device == "cuda" and self.provider != wanted:
