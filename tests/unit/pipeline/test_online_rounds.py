@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy as sa
 from core_bench import Shop, open_shop
 
+from penstock.data.dataset import Dataset, write_dataset
 from penstock.data.journal import Journal
 from penstock.data.snapshot import list_snapshots, read_snapshot
 from penstock.data.state import State
 from penstock.data.state import rounds as rounds_table
-from penstock.data.tables import write_table
 from penstock.errors import LeaseHeld
 from penstock.inference.bundle import verify_bundle
 from penstock.inference.scorer import Scorer
@@ -124,7 +124,7 @@ def killed(*_: object) -> None:
     raise Killed
 
 
-@pytest.mark.parametrize("stage", ["learn", "judge", "track"])
+@pytest.mark.parametrize("stage", ["judge", "track"])
 def test_a_killed_round_is_taken_up_and_ends_like_one_that_was_not(
     rounds,
     shop: Shop,
@@ -197,9 +197,7 @@ def test_items_may_change_their_text_or_leave_the_catalogue(shop: Shop) -> None:
     table = shop.dataset.catalogue
     gone = next(item for item in table["item_id"] if item not in had)
     changed = table.filter(pl.col("item_id") != gone).with_columns(title=pl.col("title") + " (new)")
-    write_table(changed, shop.settings.data.dir / "catalogue.parquet")
-    first = shop.settings.data.dir / "events.parquet"
-    write_table(pl.read_parquet(first).filter(pl.col("item_id") != gone), first)
+    write_dataset(Dataset(shop.part(2).head(9), changed, shop.dataset.meta), shop.settings.data.dir)
     result = online.run_round(shop.settings, shop.arrive(2))
     assert result is not None
     assert result.outcome == "promoted", result.reason
@@ -234,7 +232,6 @@ def test_a_round_of_labelled_texts(tmp_path: Path, tiny_encoder: str) -> None:
     changes = {"task": "classify", "training.learning_rate": 0.02, "validation.max_bad_row_share": 0.5}
     shop = open_shop(tmp_path, tiny_encoder, 1, **changes)
     table = shop.dataset.catalogue.head(3).with_columns(item_id=pl.Series(LABELS), title=pl.Series(LABELS))
-    write_table(table, shop.settings.data.dir / "catalogue.parquet")
     picked = shop.dataset.events.head(120)
     words = [LABELS[n % 3] for n in range(120)]
     events = picked.with_columns(
@@ -242,7 +239,8 @@ def test_a_round_of_labelled_texts(tmp_path: Path, tiny_encoder: str) -> None:
         request_id=pl.lit(None, pl.String), position=pl.lit(None, pl.Int32), propensity=pl.lit(None, pl.Float64),
         value=pl.lit(None, pl.Float64), query=pl.Series([f"my {word} number {n}" for n, word in enumerate(words)]),
     )  # fmt: skip
-    write_table(events.head(3), shop.settings.data.dir / "events.parquet")
+    meta = replace(shop.dataset.meta, task="classify", kinds=["label"], logged="positives")
+    write_dataset(Dataset(events.head(3), table, meta), shop.settings.data.dir)
     now = shop.edges[1] + timedelta(minutes=10)
     assert Journal(opened(shop.settings), shop.settings.data).append(events, now).rejected == []
     result = online.run_round(shop.settings, now)
