@@ -1,6 +1,7 @@
 """The bundled log as the demo plays it: moved to end now, cut into windows, and damaged on purpose."""
 
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -19,19 +20,14 @@ def moved_to_end(dataset: Dataset, end: datetime) -> Dataset:
 
 
 def warm_up_and_windows(events: pl.DataFrame, warm_up: float, windows: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """The first share of the events, and the rest in windows of equal duration; none of them empty.
+    """The first share of the events in time order, and the rest in windows of as many events each.
 
     Args:
         warm_up: share of the events, in (0, 1).
     """
     ordered = events.sort("at", "event_id")
-    first = int(len(ordered) * warm_up)
-    warm, rest = ordered.head(first), ordered.tail(len(ordered) - first)
-    at_us = rest["at"].to_physical().to_numpy()
-    edges = np.linspace(at_us[0], at_us[-1] + 1, windows + 1)
-    index = np.searchsorted(edges, at_us, side="right") - 1
-    cut = rest.with_columns(pl.Series("window", index))
-    return warm, [part.drop("window") for _, part in sorted(cut.group_by("window"), key=lambda pair: pair[0])]
+    edges = np.linspace(int(len(ordered) * warm_up), len(ordered), windows + 1).astype(int).tolist()
+    return ordered[: edges[0]], [ordered[start:end] for start, end in pairwise(edges)]
 
 
 def corrupted(events: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
@@ -42,3 +38,12 @@ def corrupted(events: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
         ("corrupt-" + pl.col("event_id")).alias("event_id"),
         pl.when(broken).then(unknown).otherwise("item_id").alias("item_id"),
     )
+
+
+def little_shown(dataset: Dataset, recommended: set[str], count: int = 5) -> pl.DataFrame:
+    """The catalogue's newest `count` items of the category that a user's recommendations hold least of."""
+    catalogue = dataset.catalogue.filter(pl.col("category").is_not_null(), ~pl.col("item_id").is_in(recommended))
+    shown = dataset.catalogue.filter(pl.col("item_id").is_in(recommended))["category"].to_list()
+    sizes = catalogue["category"].value_counts().filter(pl.col("count") >= count)
+    least = min(sizes.sort("category").iter_rows(), key=lambda row: (shown.count(row[0]), -row[1]))[0]
+    return catalogue.filter(pl.col("category") == least).sort("published_at", "item_id", descending=True).head(count)

@@ -15,7 +15,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed
 
 from flows.retries import STAGE
-from penstock.errors import LeaseHeld
+from penstock.errors import LeaseHeld, SnapshotRefused
 from penstock.records import RoundResult, SnapshotManifest
 from penstock.settings import Settings, load_settings
 
@@ -77,6 +77,9 @@ def ask(version: str, digest: str, params: Path | None) -> None:
 def run_stages(settings: Settings) -> RoundResult | None:
     """The stages in their order, under the lease; None when too little is pending.
 
+    A refused snapshot and a round that could not learn are results, recorded by their stages; anything else that goes
+    wrong leaves the snapshot closed, and the next round takes it up.
+
     Raises:
         LeaseHeld: another round is running.
     """
@@ -86,7 +89,12 @@ def run_stages(settings: Settings) -> RoundResult | None:
         manifest = close(settings)
         if manifest is None:
             return None
-        trained = learn(settings, manifest, validate(settings, manifest))
+        try:
+            trained = learn(settings, manifest, validate(settings, manifest))
+        except SnapshotRefused as error:
+            return online.stopped(manifest, "quarantined", error)
+        except online.CANNOT_LEARN as error:
+            return online.stopped(manifest, "failed", error)
         return decide(settings, judge(settings, trained))
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from flows.demo_home import go_on_from_demo
 from flows.schedule import Job, run_jobs
 from penstock.errors import PenstockError
 from penstock.settings import Settings, load_settings
@@ -124,6 +125,8 @@ def main() -> None:
     """Start everything in the current folder."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    if go_on_from_demo():
+        log.info("going on from the demo's state; data.dir is its copy of the catalogue")
     sys.exit(up(load_settings()))
 
 

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from penstock.records import GateReport
+from penstock.pipeline.compare import WindowComparison
+from penstock.records import GateReport, RoundResult
 
 OUTCOME_STYLE = {
     "promoted": "green",
@@ -35,6 +36,7 @@ class Show:
         self.steps = steps
         self.started_s = time.monotonic()
         self.count = 0
+        self.bars = 0
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -50,6 +52,17 @@ class Show:
         self.console.print(f"  {text}")
 
     @contextmanager
+    def working(self, label: str) -> Iterator[None]:
+        """A bar that moves while something runs; nothing where a bar is shown already."""
+        if self.bars:
+            yield
+            return
+        columns = (TextColumn("  {task.description}"), BarColumn(bar_width=32), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            progress.add_task(label, total=None)
+            yield
+
+    @contextmanager
     def bar(self, label: str, total: int) -> "Iterator[Progress]":
         """A progress bar; call `progress.advance(progress.task_ids[0])`."""
         columns = (
@@ -60,7 +73,11 @@ class Show:
         )
         with Progress(*columns, console=self.console) as progress:
             progress.add_task(label, total=total)
-            yield progress
+            self.bars += 1
+            try:
+                yield progress
+            finally:
+                self.bars -= 1
 
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()
@@ -102,15 +119,61 @@ class Show:
             rows.append((rank + 1, escape(before[rank]) if rank < len(before) else "", escape(title), mark))
         self.table("", ("#", "before the clicks", "after the clicks", ""), rows, numbers=("#",))
 
+    def compared(self, rows: Sequence[WindowComparison]) -> None:
+        """NDCG@10 of fresh and stale, a line per round, with the share of the oracle's where the truth is known."""
+        known = all(row.possible is not None for row in rows)
+        table: list[tuple[object, ...]] = []
+        for row in rows:
+            line = (
+                row.label,
+                row.version,
+                str(len(row.fresh_R)),
+                row.fresh,
+                row.stale,
+                f"{row.fresh - row.stale:+.4f}",
+            )
+            shares = [f"{value / row.possible:.1%}" for value in (row.fresh, row.stale)] if row.possible else []
+            table.append((*line, *shares) if known else line)
+        numbers = ["requests", "fresh NDCG@10", "stale NDCG@10", "gain"]
+        if known:
+            numbers += ["fresh of possible", "stale of possible"]
+        self.table("", ["before", "champion", *numbers], table, numbers=numbers)
+
+    def rounds(self, rounds: Sequence[tuple[str, RoundResult, int]]) -> None:
+        """The summary: every round with what came of it and why."""
+        rows = [
+            (
+                label,
+                str(events),
+                result.version or "",
+                outcome(result.outcome),
+                f"{sum(result.stages_s.values()):.1f}" if result.stages_s else "",
+                escape(_short(result.reason)),
+            )
+            for label, result, events in rounds
+        ]
+        columns = ("round", "events", "version", "outcome", "seconds", "why")
+        self.console.print()
+        self.table("Summary", columns, rows, numbers=("events", "version", "seconds"))
+
+    def failed(self, reason: str) -> None:
+        """What went wrong, as the last line."""
+        self.console.print(f"[bold red]The demo failed:[/] {escape(reason)}")
+
     def close(self, address: str) -> None:
         """The last lines: how long it took, and where to go on."""
-        self.console.print(f"\n[bold green]The loop is closed[/] in {time.monotonic() - self.started_s:.0f} s.")
-        self.console.print(f"Console: [bold]{address}[/]   (start it with: make up)")
+        self.console.print(f"[bold green]The loop is closed[/] in {time.monotonic() - self.started_s:.0f} s.")
+        self.console.print("[bold]make up[/] goes on from here: service, console and a round every few minutes, at")
+        self.console.print(f"[bold]{address}[/]")
 
 
 def outcome(name: str) -> str:
     """A round's outcome in its colour."""
     return f"[{OUTCOME_STYLE.get(name, 'default')}]{name}[/]"
+
+
+def _short(reason: str, limit: int = 90) -> str:
+    return reason if len(reason) <= limit else reason[: limit - 1] + "…"
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -53,7 +53,7 @@ class Traffic:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.report = TrafficReport()
-        self._client = httpx.Client(base_url=address, timeout=10.0, transport=transport)
+        self._client = httpx.Client(base_url=address, timeout=60.0, transport=transport)
         self._users = cycle(list(users))
         self._pause_s = pause_s
         self._lock = threading.Lock()
@@ -79,6 +79,12 @@ class Traffic:
                 return time.monotonic() - began_s
             time.sleep(0.02)
         return None
+
+    def wait_for_answers(self, count: int, limit_s: float) -> None:
+        """Return once `count` requests came back in all, or after `limit_s` seconds."""
+        until_s = time.monotonic() + limit_s
+        while self.report.sent < count and time.monotonic() < until_s:
+            time.sleep(0.02)
 
     def _ask(self) -> None:
         while not self._stop.wait(self._pause_s):
