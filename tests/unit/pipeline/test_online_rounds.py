@@ -247,7 +247,7 @@ def test_a_round_of_labelled_texts(tmp_path: Path, tiny_encoder: str) -> None:
     assert result is not None
     assert result.outcome == "promoted", result.reason
     scorer = Scorer.load(shop.settings.state.home / "rounds" / result.round_id / "bundle")
-    assert (scorer.task, scorer.labels) == ("classify", list(LABELS))
+    assert (scorer.task, scorer.labels) == ("classify", sorted(LABELS))
     probability = scorer.classify(["my card number 999", "transfer", "a loan"])
     assert probability.shape == (3, 3)
     np.testing.assert_allclose(probability.sum(1), 1.0, atol=1e-5)
