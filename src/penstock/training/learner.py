@@ -22,7 +22,7 @@ from penstock.features.state import FeatureSpec
 from penstock.model.text_encoder import ActivationCache, TextEncoder
 from penstock.settings import Settings
 from penstock.training.replay import Batch, Reservoir, join
-from penstock.training.steps import RowAdagrad, SpikeGuard, make_optimizer, online_rate
+from penstock.training.steps import RowAdagrad, SpikeGuard, make_optimizer, online_rate, repeatable
 from penstock.training.tasks import TASKS
 
 
@@ -94,6 +94,10 @@ class Learner:
         Raises:
             TrainingError: the loss is not finite or spikes.
         """
+        with repeatable(self.device):
+            return self._learn(examples)
+
+    def _learn(self, examples: Batch) -> LearnReport:
         settings = self.settings.training
         seed = (self.settings.seed * 1_000_003 + self.rounds) % 2**31
         torch.manual_seed(seed)
