@@ -46,7 +46,7 @@ class UserTower(nn.Module):
         self.pool = matrix(width, 1, 0.02)
         self.recency = nn.Parameter(torch.tensor([0.1]))
         self.recency_pair = nn.Parameter(torch.tensor([0.1]))
-        self.asked = matrix(text_width, width, 0.02)
+        self.asked = matrix(text_width, width, 0.0)  # a query counts for nothing until it is learned
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, past_BLE: Tensor, kind_BL: Tensor, age_BL: Tensor, mask_BL: Tensor, text_BT: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import polars as pl
 
 from penstock.data.dataset import Dataset, read_dataset
 from penstock.data.expectations import validate_snapshot
-from penstock.data.quarantine import quarantine_rows, quarantine_snapshot
+from penstock.data.quarantine import list_quarantine, quarantine_rows, quarantine_snapshot
 from penstock.data.snapshot import close_snapshot, list_snapshots, read_snapshot, recent_snapshots
 from penstock.data.state import State
 from penstock.errors import EmptyWindow, ExportError, PenstockError, SnapshotRefused, TrainingError
@@ -156,7 +156,8 @@ def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validat
     started = time.perf_counter()
     work.take_in()
     for missed in missed_snapshots(state, manifest, carried.snapshots):
-        work.observe(read_snapshot(missed))
+        held = [entry.event_id for entry in list_quarantine(state, None, missed.snapshot_id)]
+        work.observe(read_snapshot(missed).filter(~pl.col("event_id").is_in(held)))
         work.carried.snapshots = [*work.carried.snapshots, missed.snapshot_id]
     stages["prepare"] = time.perf_counter() - started
     started = time.perf_counter()
