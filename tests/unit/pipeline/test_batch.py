@@ -33,6 +33,7 @@ SMALL = {
     "text.tuned_layers": 1,
     "text.max_tokens": 32,
     "training.warmup_epochs": 1,
+    "training.holdout_share": 0.2,
     "gates.bootstrap_resamples": 100,
 }
 
