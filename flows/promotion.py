@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from penstock.data.state import open_state
 from prefect import flow, task
 from prefect.cache_policies import INPUTS, NO_CACHE, RUN_ID
 from prefect.flow_runs import suspend_flow_run
 
 from flows.decision import Decision
+from penstock.data.state import open_state
 from penstock.pipeline.decisions import settled
 from penstock.registry.store import open_registry
 from penstock.serving.decisions import Decisions

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from penstock.data.state import open_state
 from registry_bench import Bench, check_fake, settings_under
 
 import flows
+from penstock.data.state import open_state
 from penstock.registry.mlflow_backend import MlflowBackend
 from penstock.registry.store import open_registry
 

@@ -61,9 +61,7 @@ def test_a_service_that_ends_ends_it_with_its_code() -> None:
 
 def test_a_service_that_will_not_stop_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.serve.STOP_S", 0.2)
-    deaf = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(9)"
-    )
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(9)"
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
