@@ -3,6 +3,8 @@
 Run it with no server as `python -m flows.batch_rebuild`.
 """
 
+import os
+import sys
 from pathlib import Path
 
 from prefect import flow, task
@@ -14,6 +16,10 @@ def reproduce(project: Path) -> list[str]:
     """Run the stages whose inputs changed and return their names."""
     from dvc.repo import Repo
 
+    # The stages call `penstock`: this interpreter's, whether or not somebody activated its environment.
+    own = str(Path(sys.executable).parent)
+    if own not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = own + os.pathsep + os.environ.get("PATH", "")
     with Repo(str(project)) as repo:
         return [str(stage.addressing) for stage in repo.reproduce()]
 
