@@ -17,13 +17,15 @@ from prefect.client.schemas.objects import StateType
 from prefect_worker import runs_of, work
 from registry_bench import Bench, check_fake
 
+import flows.online_round
 import flows.promotion
 import penstock.pipeline
 from flows.decision import Decision, resume, waiting
 from flows.online_round import online_round
 from flows.promotion import promotion
 from penstock.data import leases
-from penstock.errors import SnapshotRefused
+from penstock.errors import SnapshotRefused, TrainingError
+from penstock.pipeline import online
 from penstock.records import RoundResult, SnapshotManifest
 from penstock.registry.store import open_registry
 from penstock.settings import Settings
@@ -36,10 +38,18 @@ def manifest(number: int) -> SnapshotManifest:
 
 
 class Stages:
-    """Stages that learn nothing and register a cheap bundle; each call is noted."""
+    """Stages that learn nothing and register a cheap bundle; each call is noted.
+
+    `refuse`: validation refuses the snapshot. `trouble`: what learning raises.
+    """
+
+    stopped = staticmethod(online.stopped)
+    CANNOT_LEARN = online.CANNOT_LEARN
+    trouble: Exception | None
 
     def __init__(self, bench: Bench, snapshots: int) -> None:
-        self.bench, self.left, self.calls, self.refuse = bench, snapshots, [], False
+        self.bench, self.left, self.calls = bench, snapshots, []
+        self.refuse, self.trouble = False, None
 
     @contextmanager
     def round_lease(self, settings: Settings) -> Iterator[Any]:
@@ -64,6 +74,8 @@ class Stages:
 
     def learn(self, settings: Settings, snapshot: SnapshotManifest, validated: str) -> SnapshotManifest:
         self.calls.append("learn")
+        if self.trouble is not None:
+            raise self.trouble
         return snapshot
 
     def judge(self, settings: Settings, trained: SnapshotManifest) -> SnapshotManifest:
@@ -79,8 +91,10 @@ class Stages:
 @pytest.fixture
 def stages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Stages:
     made = Stages(bench, snapshots=2)
-    names = ("round_lease", "close", "validate", "learn", "judge", "decide")
-    fake = SimpleNamespace(**{name: getattr(made, name) for name in names})
+    names = ("round_lease", "close", "validate", "learn", "judge", "decide", "stopped", "CANNOT_LEARN")
+    from penstock.pipeline.online import CANNOT_LEARN, stopped
+
+    fake = SimpleNamespace(**{name: getattr(made, name) for name in names}, stopped=stopped, CANNOT_LEARN=CANNOT_LEARN)
     monkeypatch.setattr(penstock.pipeline, "online", fake, raising=False)
     monkeypatch.setattr(flows.promotion, "open_registry", partial(open_registry, verify=check_fake))
     return made
@@ -127,11 +141,37 @@ def test_a_second_round_steps_aside(bench: Bench, stages: Stages, params: Path) 
 def test_a_refused_snapshot_is_not_tried_again_and_frees_the_lease(stages: Stages, params: Path) -> None:
     stages.refuse = True
     state = online_round(params, return_state=True)
-    assert state.type == StateType.FAILED
+    assert (state.type, state.name) == (StateType.COMPLETED, "Quarantined")
     assert "31 of 40 rows" in state.message
+    assert state.result().outcome == "quarantined"
     assert stages.calls == ["close", "validate"]
     stages.refuse = False
     assert online_round(params, return_state=True).name == "Waiting"
+
+
+def test_a_round_that_cannot_learn_ends_as_failed_once_and_keeps_the_champion(
+    bench: Bench, stages: Stages, params: Path
+) -> None:
+    champion = bench.champion().number
+    stages.trouble = TrainingError("step 3: the loss is nan; nothing of this round was kept")
+    state = online_round(params, return_state=True)
+    assert (state.type, state.name) == (StateType.FAILED, "Failed")
+    assert state.result(raise_on_failure=False).outcome == "failed"
+    assert stages.calls == ["close", "validate", "learn"], "the same would come of a second try"
+    assert bench.serving() == champion
+
+
+def test_a_stage_that_stumbles_over_the_machine_is_tried_again(stages: Stages, params: Path) -> None:
+    stages.trouble = OSError("the disk is busy")
+
+    def recover(task: object, run: object, state: object) -> bool:
+        stages.trouble = None
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flows.online_round.learn, "retry_condition_fn", recover)
+        assert online_round(params, return_state=True).name == "Waiting"
+    assert stages.calls == ["close", "validate", "learn", "learn", "judge", "decide"]
 
 
 def test_without_a_deployment_nobody_is_asked(stages: Stages, params: Path) -> None:
