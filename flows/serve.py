@@ -48,10 +48,18 @@ def _line(state: Any) -> str | None:
     return str(result) if result else None
 
 
-def start_service(settings: Settings) -> "subprocess.Popen[bytes]":
-    """The service in a process of its own, in a process group of its own so that Ctrl-C reaches us first."""
+def start_service(settings: Settings, output: Path | None = None) -> "subprocess.Popen[bytes]":
+    """The service in a process of its own, in a process group of its own so that Ctrl-C reaches us first.
+
+    Args:
+        output: the file that takes what it prints; else it prints where we do.
+    """
     command = [os.fspath(Path(sys.executable).with_name("penstock")), "serve"]
-    child = subprocess.Popen(command, start_new_session=True)
+    if output is None:
+        child = subprocess.Popen(command, start_new_session=True)
+    else:
+        with output.open("ab") as file:
+            child = subprocess.Popen(command, start_new_session=True, stdout=file, stderr=subprocess.STDOUT)
     log.info("service: http://%s:%d (process %d)", settings.service.host, settings.service.port, child.pid)
     return child
 
@@ -123,7 +131,8 @@ def up(settings: Settings) -> int:
 
 def main() -> None:
     """Start everything in the current folder."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("penstock").setLevel(logging.INFO)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     if go_on_from_demo():
         log.info("going on from the demo's state; data.dir is its copy of the catalogue")

@@ -13,6 +13,7 @@ from rich.table import Table
 from penstock.pipeline.compare import WindowComparison
 from penstock.records import GateReport, RoundResult
 
+WIDTH = 120
 OUTCOME_STYLE = {
     "promoted": "green",
     "waiting": "yellow",
@@ -32,7 +33,7 @@ class Show:
     """
 
     def __init__(self, steps: int, console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console = console or _console()
         self.steps = steps
         self.started_s = time.monotonic()
         self.count = 0
@@ -132,12 +133,11 @@ class Show:
                 row.stale,
                 f"{row.fresh - row.stale:+.4f}",
             )
-            shares = [f"{value / row.possible:.1%}" for value in (row.fresh, row.stale)] if row.possible else []
-            table.append((*line, *shares) if known else line)
-        numbers = ["requests", "fresh NDCG@10", "stale NDCG@10", "gain"]
-        if known:
-            numbers += ["fresh of possible", "stale of possible"]
-        self.table("", ["before", "champion", *numbers], table, numbers=numbers)
+            share = (f"{row.fresh / row.possible:.0%} / {row.stale / row.possible:.0%}",) if row.possible else ()
+            table.append((*line, *share) if known else line)
+        numbers = ["requests", "fresh", "stale", "gain", *(["of the possible"] if known else [])]
+        title = "NDCG@10 on each round's requests, before they were learned from"
+        self.table(title, ["round", "champion", *numbers], table, numbers=numbers)
 
     def rounds(self, rounds: Sequence[tuple[str, RoundResult, int]]) -> None:
         """The summary: every round with what came of it and why."""
@@ -167,12 +167,18 @@ class Show:
         self.console.print(f"[bold]{address}[/]")
 
 
+def _console() -> Console:
+    """The terminal; wide enough for the tables where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
+
+
 def outcome(name: str) -> str:
     """A round's outcome in its colour."""
     return f"[{OUTCOME_STYLE.get(name, 'default')}]{name}[/]"
 
 
-def _short(reason: str, limit: int = 90) -> str:
+def _short(reason: str, limit: int = 70) -> str:
     return reason if len(reason) <= limit else reason[: limit - 1] + "…"
 
 

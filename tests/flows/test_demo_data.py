@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from flows.demo_data import corrupted, moved_to_end, warm_up_and_windows
+from flows.demo_data import corrupted, little_shown, moved_to_end, warm_up_and_windows
 from penstock.data.dataset import Dataset, DatasetMeta
 from penstock.records import AT, CATALOGUE_COLUMNS, EVENT_COLUMNS
 
@@ -52,3 +52,13 @@ def test_damage_is_seeded_and_about_as_much_as_asked_for(log: Dataset) -> None:
     assert 35 <= bad <= 65
     assert damaged.equals(corrupted(log.events, 0.5, seed=7))
     assert not set(damaged["event_id"]) & set(log.events["event_id"])
+
+
+def test_clicks_go_where_the_recommendations_are_thinnest() -> None:
+    rows = [{"item_id": f"{name}{n}", "title": "t", "category": name} for name in "abc" for n in range(6)]
+    catalogue = pl.DataFrame([*rows, {"item_id": "d0", "category": "d"}], schema=CATALOGUE_COLUMNS)
+    meta = DatasetMeta("t", "rank", True, "positives", ["click"], "test")
+    data = Dataset(pl.DataFrame(schema=EVENT_COLUMNS), catalogue, meta)
+    picked = little_shown(data, {"a0", "b0", "b1"})
+    assert picked["category"].unique().to_list() == ["c"], "d is too small to choose five from"
+    assert len(picked) == 5

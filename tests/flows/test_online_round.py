@@ -92,9 +92,7 @@ class Stages:
 def stages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Stages:
     made = Stages(bench, snapshots=2)
     names = ("round_lease", "close", "validate", "learn", "judge", "decide", "stopped", "CANNOT_LEARN")
-    from penstock.pipeline.online import CANNOT_LEARN, stopped
-
-    fake = SimpleNamespace(**{name: getattr(made, name) for name in names}, stopped=stopped, CANNOT_LEARN=CANNOT_LEARN)
+    fake = SimpleNamespace(**{name: getattr(made, name) for name in names})
     monkeypatch.setattr(penstock.pipeline, "online", fake, raising=False)
     monkeypatch.setattr(flows.promotion, "open_registry", partial(open_registry, verify=check_fake))
     return made

@@ -1,9 +1,11 @@
 """What the demo prints is what happened."""
 
+import numpy as np
 from rich.console import Console
 
 from flows.show import Show
-from penstock.records import GateReport, GateResult
+from penstock.pipeline.compare import WindowComparison
+from penstock.records import GateReport, GateResult, RoundResult
 
 
 def show() -> Show:
@@ -48,3 +50,29 @@ def test_a_title_with_brackets_is_printed_as_it_is() -> None:
     text = narrator.console.export_text()
     assert "[red]" in text
     assert "[b]x" in text
+
+
+def compared(possible: float | None) -> WindowComparison:
+    user_R, half_R = np.array(["u", "v"]), np.array([0.5, 0.5])
+    return WindowComparison("round 1", "3", user_R, half_R, np.array([0.25, 0.5]), possible)
+
+
+def test_fresh_and_stale_are_told_with_their_share_of_the_possible_where_it_is_known() -> None:
+    narrator = show()
+    narrator.compared([compared(0.8)])
+    assert ["round", "1", "3", "2", "0.5000", "0.3750", "+0.1250", "62%", "/", "47%"] in [
+        line.split() for line in narrator.console.export_text().splitlines()
+    ]
+    narrator.compared([compared(0.8), compared(None)])
+    assert "possible" not in narrator.console.export_text()
+
+
+def test_the_summary_has_every_round_and_a_reason_of_one_line() -> None:
+    narrator = show()
+    refused = RoundResult("r", "s", "quarantined", None, None, "bad rows " * 40, {}, {})
+    narrator.rounds([("first", RoundResult("r", "s", "promoted", "1", "d", "fine", {"gate": 1.5}, {}), 40)])
+    narrator.rounds([("second", refused, 7)])
+    text = narrator.console.export_text()
+    assert ["first", "40", "1", "promoted", "1.5", "fine"] in [line.split() for line in text.splitlines()]
+    assert "quarantined" in text
+    assert "…" in text
