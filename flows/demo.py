@@ -34,7 +34,7 @@ from penstock.data.snapshot import find_snapshot
 from penstock.data.state import open_state
 from penstock.errors import PenstockError
 from penstock.pipeline.compare import Comparison, WindowComparison, overall
-from penstock.records import RoundResult
+from penstock.records import AT, RoundResult
 from penstock.registry.store import open_registry
 from penstock.serving.decisions import Decisions
 from penstock.settings import PREFIX, Settings, load_settings
@@ -73,6 +73,11 @@ class DemoFailed(PenstockError):
     """A step did not show what it claims."""
 
 
+def as_accepted(events: pl.DataFrame) -> pl.DataFrame:
+    """Events as the journal takes them now: freshness counts from here, not from when the log was made."""
+    return events.with_columns(pl.lit(datetime.now(UTC)).cast(AT).alias("received_at"))
+
+
 @dataclass
 class Demo:
     """What the steps share. `windows`: what is still to happen; `compared`: fresh and stale, round by round."""
@@ -103,7 +108,7 @@ class Demo:
         """Accept events and run one round on them."""
         from flows.online_round import online_round
 
-        accepted = self.journal.append(events, datetime.now(UTC))
+        accepted = self.journal.append(as_accepted(events), datetime.now(UTC))
         with self.show.working(label):
             state = online_round(return_state=True)
             result = state.result(raise_on_failure=False)
