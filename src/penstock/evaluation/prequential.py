@@ -5,7 +5,6 @@ R requests, C candidates, F features, N items.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Protocol
 
 import numpy as np
@@ -239,8 +238,3 @@ def sample_requests(requests: pl.DataFrame, limit: int, seed: int) -> pl.DataFra
     if len(useful) <= limit:
         return useful
     return useful.sample(limit, seed=seed).sort("at", "request_id")
-
-
-def window_length(window: Window) -> timedelta:
-    """How long a window is."""
-    return timedelta(seconds=window.end_s - window.start_s)

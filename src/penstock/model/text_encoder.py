@@ -66,7 +66,7 @@ class TextEncoder(nn.Module):
         if layers is None or not hasattr(base, "embeddings"):
             raise SettingsError(
                 f"text.encoder {settings.encoder}: {type(base).__name__} has no encoder.layer; "
-                "expected a BERT-like encoder (BERT, RoBERTa, MPNet-free MiniLM, ...)"
+                "expected a BERT-like encoder, such as BERT, RoBERTa or MiniLM"
             )
         self.tokenizer: Tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
         self.tokenizer.enable_truncation(settings.max_tokens)
