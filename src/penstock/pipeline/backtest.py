@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 from penstock.data.dataset import Dataset
 from penstock.data.requests import group_requests
-from penstock.evaluation.baselines import Baseline
 from penstock.evaluation.prequential import (
-    DEPTH,
     RankedRequests,
     Ranker,
     Window,
@@ -211,54 +209,6 @@ class Backtest:
             track.learner.learn(examples)
             track.engine = engine_of(track.learner, settings, self.cache)
             track.learn_s += time.perf_counter() - started
-
-    def run_baseline(self, baseline: Baseline, state: CausalState) -> RankedRequests:
-        """The same requests ranked by a baseline; `state` supplies item rows and live histories."""
-        ranked = RankedRequests()
-        protocol = Protocol(state, self.dataset.meta.repeats)
-        protocol.advance(self.warm)
-        users: dict[str, int] = {}
-        _update(baseline, state, self.warm, users)
-        state.observe_history(state.batch(self.warm))
-        windows = self.windows(None)
-        for window in windows:
-            if not len(window.events):
-                continue
-            for asked in walk(state, window.events, self.grouped(window.events), "window", count=False):
-                found = self.scored(asked)
-                if found is not None:
-                    self._rank_baseline(baseline, state, found, protocol, users, ranked)
-            _update(baseline, state, window.events, users)
-            protocol.advance(window.events)
-            self.progress(baseline.name, window.index + 1, len(windows))
-        return ranked
-
-    def _rank_baseline(
-        self,
-        baseline: Baseline,
-        state: CausalState,
-        found: tuple[int, Asked],
-        protocol: Protocol,
-        users: dict[str, int],
-        ranked: RankedRequests,
-    ) -> None:
-        number, asked = found
-        shown = [state.row_of[item] for item in asked.request["shown"] if item in state.row_of]
-        row_C = np.array(shown, np.int64) if shown else protocol.candidates(asked)
-        user = users.setdefault(asked.request["user_id"], len(users))
-        score_C = baseline.scores(user, asked.history.row_L, asked.at_s)[row_C]
-        best = np.argsort(-score_C, kind="stable")[:DEPTH]
-        ranking = [state.items[row_C[place]] for place in best]
-        ranked.add(number, asked, ranking, (float("nan"), 0.0, len(row_C)))
-
-
-def _update(baseline: Baseline, state: CausalState, events: pl.DataFrame, users: dict[str, int]) -> None:
-    counted = events.filter(pl.col("kind") != "impression").sort("at", "event_id")
-    row_E = np.array([state.row_of.get(item, -1) for item in counted["item_id"].to_list()], np.int64)
-    user_E = np.array([users.setdefault(user, len(users)) for user in counted["user_id"].to_list()], np.int64)
-    at_s_E = counted["at"].dt.timestamp("us").to_numpy() / 1e6
-    known_E = row_E >= 0
-    baseline.update(user_E[known_E], row_E[known_E], at_s_E[known_E])
 
 
 def interval_of(name: str) -> float | None:

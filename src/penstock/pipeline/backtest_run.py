@@ -11,12 +11,11 @@ import polars as pl
 
 from penstock.data.dataset import read_dataset
 from penstock.data.tables import replace_file
-from penstock.evaluation.baselines import Baseline, CoOccurrence, DecayedPopularity, OwnRepeats, Popularity
 from penstock.evaluation.comparison import Bootstrap, RequestMetrics, curve, from_ranked, measure, summarise
 from penstock.evaluation.prequential import RankedRequests, equal_windows
 from penstock.evaluation.report import write_backtest_report
-from penstock.features.state import CausalState, FeatureSpec
 from penstock.pipeline.backtest import Backtest, Progress, Track, engine_of, interval_of
+from penstock.pipeline.backtest_baselines import DEFAULT_NAMES, run_baselines
 from penstock.settings import Settings
 
 REQUESTS_FILE: dict[str, pl.DataType] = {
@@ -27,8 +26,6 @@ REQUESTS_FILE: dict[str, pl.DataType] = {
 }
 RANKINGS_FILE: dict[str, pl.DataType] = {"request_id": pl.Int64(), "items": pl.List(pl.String())}
 NEW_USER_EVENTS = 3
-BASELINE_HALF_LIFE_H = 14 * 24.0
-PAIR_HALF_LIFE_H = 40 * 24.0
 
 
 def run_backtest(
@@ -68,22 +65,10 @@ def run_backtest(
         methods[name], compute_s[name] = track.ranked, track.learn_s
         facts[f"{name}_score_s"] = track.score_s
         _write_rankings(track.ranked, out / name)
-    for baseline in _baselines(len(state.items)):
-        plain = CausalState(FeatureSpec.of(settings))
-        plain.add_items(backtest.dataset.catalogue)
-        methods[baseline.name] = backtest.run_baseline(baseline, plain)
+    methods |= run_baselines(backtest, DEFAULT_NAMES)
     _write_requests(backtest, out)
     facts["total_s"] = time.perf_counter() - started
     return _report(backtest, methods, compute_s, facts, out)
-
-
-def _baselines(n_items: int) -> list[Baseline]:
-    return [
-        Popularity(n_items),
-        DecayedPopularity(n_items, BASELINE_HALF_LIFE_H),
-        OwnRepeats(n_items, BASELINE_HALF_LIFE_H),
-        CoOccurrence(n_items, PAIR_HALF_LIFE_H),
-    ]
 
 
 def _write_requests(backtest: Backtest, out: Path) -> None:
