@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from penstock.features.examples import Examples
+from penstock.features.examples import Examples, past_arrays
+from penstock.features.history import History
 from penstock.inference.sessions import Session
 
 ENCODE_BATCH = 64
@@ -65,6 +66,18 @@ class RankEngine:
         """User vectors [R, E]."""
         asked = np.zeros((len(row_RL), self.text_width), np.float32) if asked_RT is None else asked_RT
         return self.user.run(past=self.vector_NE[row_RL], kind=kind_RL, age=age_RL, past_mask=mask_RL, asked=asked)[0]
+
+    def user_vector(self, history: History, length: int, at_s: float) -> NDArray[np.float32]:
+        """The vector [E] of a user whose last `length` events count, at `at_s` seconds since the epoch."""
+        row_L, kind_L, age_L, mask_L = past_arrays(history, length, at_s)
+        return np.asarray(self.user_vectors(row_L[None], kind_L[None], age_L[None], mask_L[None])[0])
+
+    def nearest(self, vector_E: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """Rows of the `count` items with the largest dot product, best first."""
+        score_N = self.vector_NE @ vector_E
+        count = min(count, len(score_N))
+        top = np.argpartition(-score_N, count - 1)[:count]
+        return np.asarray(top[np.argsort(-score_N[top], kind="stable")])
 
     def scores(self, examples: Examples, asked_RT: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Scores [R, C], -inf where padded."""

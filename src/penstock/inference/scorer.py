@@ -127,15 +127,11 @@ class Scorer:
 
     def user_vector(self, history: History, at_s: float) -> NDArray[np.float32]:
         """The user's vector [E]."""
-        past: Any = (values[None] for values in past_arrays(history, self.state.spec.history_length, at_s))
-        return np.asarray(self.engine.user_vectors(*past)[0])
+        return self.engine.user_vector(history, self.state.spec.history_length, at_s)
 
     def nearest(self, vector_E: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Rows of the `count` items with the largest dot product, best first."""
-        score_N = self.engine.vector_NE @ vector_E
-        count = min(count, len(score_N))
-        top = np.argpartition(-score_N, count - 1)[:count]
-        return np.asarray(top[np.argsort(-score_N[top], kind="stable")])
+        return self.engine.nearest(vector_E, count)
 
     def similar(self, item_id: str, k: int) -> list[tuple[str, float]]:
         """The `k` items closest to `item_id` by cosine, itself left out.
