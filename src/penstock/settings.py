@@ -65,9 +65,12 @@ class FeatureSettings(Section):
 class TextSettings(Section):
     encoder: str
     max_tokens: int = Field(ge=4, le=512)
-    tuned_layers: int = Field(ge=0)
+    tuning: Literal["frozen", "top_layers", "lora", "bottleneck", "side_adapter", "full"]
+    tuned_layers: int = Field(ge=1)
     lora_rank: int = Field(ge=1)
     lora_alpha: float = Field(gt=0)
+    adapter_rank: int = Field(ge=1)
+    cache_mb: int = Field(ge=0)
 
 
 class ModelSettings(Section):
@@ -93,6 +96,7 @@ class TrainingSettings(Section):
     replay_capacity: int = Field(ge=0)
     text_steps_per_round: int = Field(ge=0)
     text_items_per_step: int = Field(ge=1)
+    text_refresh_items: int = Field(ge=0)
     max_gradient_norm: float = Field(gt=0)
     spike_factor: float = Field(gt=1)
     holdout_share: float = Field(gt=0, lt=1)
@@ -150,6 +154,44 @@ class BacktestSettings(Section):
     cadences: list[str] = Field(min_length=1)
 
 
+class LinearSettings(Section):
+    negatives: int = Field(ge=1)
+    popular_negative_share: float = Field(ge=0, le=1)
+    epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    l2: float = Field(ge=0)
+    new_user_events: float = Field(gt=0)
+
+
+class SasrecSettings(Section):
+    width: int = Field(ge=4)
+    blocks: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    length: int = Field(ge=2)
+    dropout: float = Field(ge=0, lt=1)
+    batch_sequences: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    online_learning_rate: float = Field(gt=0)
+    online_epochs: int = Field(ge=1)
+    replay_share: float = Field(ge=0)
+    softmax_items: int = Field(ge=1)
+
+
+class BaselineSettings(Section):
+    names: list[str]
+    tuning_requests: int = Field(ge=1)
+    trials: int = Field(ge=1)
+    half_lives_h: list[float] = Field(min_length=1)
+    repeat_half_lives_events: list[float] = Field(min_length=1)
+    pair_half_lives_h: list[float] = Field(min_length=1)
+    content_half_lives_events: list[float] = Field(min_length=1)
+    ease_l2: list[float] = Field(min_length=1)
+    ease_max_items: int = Field(ge=1)
+    linear: LinearSettings
+    sasrec: SasrecSettings
+
+
 class SimulateSettings(Section):
     items: int = Field(ge=10)
     users: int = Field(ge=2)
@@ -178,6 +220,7 @@ class Settings(Section):
     service: ServiceSettings
     schedule: ScheduleSettings
     backtest: BacktestSettings
+    baselines: BaselineSettings
     simulate: SimulateSettings
 
     def sha256(self) -> str:

@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {
     "model.hidden": 8,
     "text.tuned_layers": 1,
     "text.lora_rank": 2,
+    "text.adapter_rank": 4,
     "text.max_tokens": 24,
     "training.batch_requests": 16,
     "training.negatives": 6,

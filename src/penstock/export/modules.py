@@ -12,25 +12,31 @@ from penstock.features.state import FeatureSpec
 from penstock.model.classifier import LOGIT_SCALE
 from penstock.model.ranking import RankingHead, UserTower
 from penstock.model.text_encoder import encoder_folder
+from penstock.model.tuning import attach
 from penstock.settings import Settings
 
 
 class TextGraph(nn.Module):
-    """Tokens to a text vector, and to an item vector where there is a projection."""
+    """Padded tokens to a text vector, and to an item vector where there is a projection."""
 
-    def __init__(self, bert: Any, projection: Tensor | None) -> None:
+    def __init__(self, bert: Any, side: nn.Module | None, projection: Tensor | None) -> None:
         super().__init__()
-        self.bert = bert
+        self.bert, self.side = bert, side
         self.projection = None if projection is None else nn.Parameter(projection)
 
     def forward(self, token: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """text [B, T] of unit norm, and item [B, E]."""
         hidden_BTD = self.bert.embeddings(input_ids=token)
         bias = ((1.0 - mask.to(hidden_BTD.dtype)) * -1e9)[:, None, None, :]
+        weight_BT1 = mask.to(hidden_BTD.dtype).unsqueeze(-1)
+        weight_BT1 = weight_BT1 / weight_BT1.sum(1, keepdim=True).clamp(min=1.0)
+        means_BD = [(hidden_BTD * weight_BT1).sum(1)]
         for layer in self.bert.encoder.layer:
             hidden_BTD = layer(hidden_BTD, bias)
-        weight_BT1 = mask.to(hidden_BTD.dtype).unsqueeze(-1)
-        mean_BD = (hidden_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1.0)
+            means_BD.append((hidden_BTD * weight_BT1).sum(1))
+        mean_BD = means_BD[-1]
+        if self.side is not None:
+            mean_BD = mean_BD + self.side(torch.stack(means_BD, 1))
         text_BT = nn.functional.normalize(mean_BD, dim=-1)
         if self.projection is None:
             return (text_BT,)
@@ -81,13 +87,25 @@ class ClassifyGraph(nn.Module):
 def text_spec(settings: Settings, width: int | None) -> GraphSpec:
     """The encoder; `width` of the item vector, None for a classifier."""
 
+    text = settings.text
+    # What cannot be merged into the encoder's own weights is part of the graph.
+    adapters: dict[str, Any] | None = None
+    if text.tuning == "side_adapter":
+        adapters = {"side_adapter": text.adapter_rank}
+    elif text.tuning == "bottleneck":
+        adapters = {"bottleneck": text.adapter_rank, "layers": text.tuned_layers}
+
     def build() -> nn.Module:
         from transformers import AutoConfig, AutoModel
 
-        config = AutoConfig.from_pretrained(encoder_folder(settings.text.encoder))
+        config = AutoConfig.from_pretrained(encoder_folder(text.encoder))
         bert = AutoModel.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
-        bert.pooler = None
-        return TextGraph(bert, None if width is None else torch.zeros(config.hidden_size, width))
+        side = None
+        if adapters is None:
+            bert.pooler = None
+        else:
+            bert, side = attach(bert, text)
+        return TextGraph(bert, side, None if width is None else torch.zeros(config.hidden_size, width))
 
     # Two tensors on purpose: the exporter takes one object given twice for one input.
     token, mask = torch.arange(14).reshape(2, 7), torch.ones(2, 7, dtype=torch.long)
@@ -98,7 +116,7 @@ def text_spec(settings: Settings, width: int | None) -> GraphSpec:
         {"token": token, "mask": mask},
         ["text"] if width is None else ["text", "item"],
         {"token": axes, "mask": axes},
-        {"encoder": settings.text.encoder, "width": width},
+        {"encoder": text.encoder, "width": width, "adapters": adapters},
         settings.export.opset,
     )
 

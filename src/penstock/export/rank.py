@@ -22,7 +22,7 @@ def _weights(module: nn.Module, prefix: str) -> dict[str, NDArray[np.float32]]:
 
 
 def merged_encoder(encoder: TextEncoder) -> dict[str, NDArray[np.float32]]:
-    """The encoder's weights with LoRA merged in, under the names of the plain encoder."""
+    """The encoder's weights, LoRA merged in, and those of other adapters, under the names of `TextGraph`."""
     out: dict[str, NDArray[np.float32]] = {}
     with torch.no_grad():
         for name, module in encoder.bert.named_modules():
@@ -34,6 +34,8 @@ def merged_encoder(encoder: TextEncoder) -> dict[str, NDArray[np.float32]]:
                 if "lora_" in path:
                     continue
                 out.setdefault(f"bert.{path.replace('.base_layer', '')}", value.float().cpu().numpy())
+        if encoder.side is not None:
+            out |= _weights(encoder.side, "side.")
     return out
 
 

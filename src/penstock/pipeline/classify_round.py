@@ -116,7 +116,7 @@ class ClassifyRound:
             "text.onnx": text_graph(self.learner.encoder, None, self.settings, cache),
             "classify.onnx": classify_graph(network, self.settings, width, cache),
         }
-        writer.graphs(graphs, self.learner.encoder.tokenizer)
+        writer.graphs(graphs, self.learner.cache.tokenizer)
         by_id = pl.DataFrame({"item_id": self.state.items}).join(
             self.catalogue, on="item_id", how="left", maintain_order="left"
         )
@@ -125,6 +125,7 @@ class ClassifyRound:
         return TextEngine(writer.part / "text.onnx", tokenizer), Session(writer.part / "classify.onnx")
 
     def _parity(self, text_BT: NDArray[np.float32], probability_BK: NDArray[np.float32], held: Labelled) -> float:
+        self.learner.refresh(np.unique(held.text_R))
         reference_BT = self.learner.text_NT[held.text_R].numpy()
         network = self.learner.task.classifier
         weight, bias = (value.detach().cpu().numpy() for value in (network.weight, network.bias))

@@ -117,10 +117,11 @@ class RankRound:
     def _write_graphs(self, writer: BundleWriter, cache: Path) -> RankEngine:
         model = self.learner.task.model
         width = self.learner.encoder.width
+        self.learner.refresh(np.arange(min(TEXTS_CHECKED, len(self.learner.texts))))  # parity is measured on these
         vector_NE = item_vectors(model, self.learner.text_NT)
         graphs = rank_graphs(model, self.settings, self.learner.spec, width, cache)
         graphs["text.onnx"] = text_graph(self.learner.encoder, model.item.projection, self.settings, cache)
-        writer.graphs(graphs, self.learner.encoder.tokenizer)
+        writer.graphs(graphs, self.learner.cache.tokenizer)
         by_id = pl.DataFrame({"item_id": self.state.items}).join(
             self.catalogue, on="item_id", how="left", maintain_order="left"
         )

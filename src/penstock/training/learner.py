@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from penstock.errors import TrainingError
 from penstock.features.state import FeatureSpec
-from penstock.model.text_encoder import ActivationCache, TextEncoder
+from penstock.model.activations import ActivationCache
+from penstock.model.text_encoder import TextEncoder, tokenizer_of
 from penstock.settings import Settings
 from penstock.training.replay import Batch, Reservoir, join
 from penstock.training.steps import RowAdagrad, SpikeGuard, make_optimizer, online_rate, repeatable
@@ -55,7 +57,10 @@ class Learner:
         self.settings, self.spec = settings, spec
         self.device = device or pick_device()
         self.encoder = TextEncoder(settings.text).to(self.device)
-        self.cache = ActivationCache(self.encoder, self.device)
+        folder = settings.state.home / "activations"
+        self.cache = ActivationCache(
+            self.encoder, tokenizer_of(settings.text), self.device, folder, settings.text.cache_mb
+        )
         self.task = TASKS[settings.task](settings, spec, self.encoder.width)
         self.network: nn.Module = self.task.network.to(self.device)
         self.texts: list[str] = []
@@ -69,7 +74,8 @@ class Learner:
         self.head_optimizer = self.make_head_optimizer()
         tuned = self.encoder.tuned_parameters()
         rate = settings.training.text_learning_rate
-        self.text_optimizer = torch.optim.AdamW(tuned, rate, weight_decay=0.0) if tuned else None
+        fused = self.device.type == "cuda"
+        self.text_optimizer = torch.optim.AdamW(tuned, rate, weight_decay=0.0, fused=fused) if tuned else None
 
     def make_head_optimizer(self) -> Any:
         """A fresh optimiser over the network's dense weights."""
@@ -163,19 +169,30 @@ class Learner:
         if self.text_optimizer is None or not settings.text_steps_per_round or settings.text_learning_rate == 0:
             return
         size_N = gradient_NT.norm(dim=1)
-        picked = torch.argsort(size_N, descending=True, stable=True)[: settings.text_items_per_step]
-        picked = picked[size_N[picked] > 0]
-        if not len(picked):
+        active = np.flatnonzero(size_N.numpy() > 0)
+        if not len(active):
             return
+        learned = active
+        if self.settings.text.tuning != "full":  # full takes all, so that its gradient is exact
+            largest = torch.argsort(size_N, descending=True, stable=True)[: settings.text_items_per_step]
+            learned = np.intersect1d(active, largest.numpy())
         for _ in range(settings.text_steps_per_round):
             self.text_optimizer.zero_grad(set_to_none=True)
-            ordered = sorted(picked.tolist(), key=lambda row: len(self.texts[row]))
-            for start in range(0, len(ordered), 128):
-                rows = ordered[start : start + 128]
-                hidden_BTD, mask_BT = self.cache.batch([self.texts[row] for row in rows])
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                    vector_BT = self.encoder.upper(hidden_BTD, mask_BT)
-                torch.autograd.backward(vector_BT.float(), gradient_NT[rows].to(self.device))
+            self.backward_text(learned, gradient_NT)
             nn.utils.clip_grad_norm_(self.encoder.tuned_parameters(), settings.max_gradient_norm)
             self.text_optimizer.step()
-        self.text_NT = self.cache.vectors(self.texts)
+        # The rest of the catalogue takes turns, so that a round costs what it learned from and not what there is.
+        count = min(settings.text_refresh_items, len(self.texts))
+        in_turn = (self.rounds * settings.text_refresh_items + np.arange(count)) % len(self.texts)
+        self.refresh(np.union1d(active, in_turn))
+
+    def backward_text(self, row_U: NDArray[np.int64], gradient_NT: Tensor) -> None:
+        """Add to the encoder's gradients what flows back from the vectors of `row_U`, each text encoded once."""
+        for picked, kept in self.cache.batches([self.texts[row] for row in row_U]):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                vector_BT = self.encoder.upper(kept)
+            torch.autograd.backward(vector_BT.float(), gradient_NT[row_U[picked]].to(self.device))
+
+    def refresh(self, row_U: NDArray[np.int64]) -> None:
+        """Bring the vectors of `row_U` up to the encoder as it is now."""
+        self.text_NT[torch.from_numpy(row_U)] = self.cache.vectors([self.texts[row] for row in row_U])

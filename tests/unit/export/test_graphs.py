@@ -15,7 +15,7 @@ from penstock.export.rank import item_vectors, merged_encoder, rank_graphs, text
 from penstock.features.state import FeatureSpec
 from penstock.inference.engine import RankEngine, TextEngine
 from penstock.model.ranking import RankingModel
-from penstock.model.text_encoder import TextEncoder, padded_tokens
+from penstock.model.text_encoder import TextEncoder, tokenizer_of
 from penstock.settings import Settings
 
 WIDTH = 16
@@ -112,28 +112,25 @@ def test_token_and_mask_are_two_tensors_for_the_exporter(small: Settings) -> Non
     assert inputs["token"].data_ptr() != inputs["mask"].data_ptr()
 
 
-@pytest.fixture(scope="session")
-def tuned(tmp_path_factory: pytest.TempPathFactory, graph_cache: Path) -> tuple[TextEncoder, torch.Tensor, TextEngine]:
-    """The real encoder with two tuned layers whose adapters are not zero, and its graph."""
-    settings = small_settings(tmp_path_factory.mktemp("tuned"), **{"text.tuned_layers": 2})
+def shaken(settings: Settings, scale: float) -> TextEncoder:
+    """An encoder whose tuned weights have all moved."""
     torch.manual_seed(0)
     encoder = TextEncoder(settings.text)
     with torch.no_grad():
         for parameter in encoder.tuned_parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.1)
+            parameter.add_(torch.randn_like(parameter) * scale)
+    return encoder
+
+
+def check_text_graph(encoder: TextEncoder, settings: Settings, cache: Path) -> None:
+    """Texts padded together in the graph against each alone in torch."""
     projection = torch.randn(encoder.width, settings.model.width)
-    graph = text_graph(encoder, projection, settings, graph_cache)
-    return encoder, projection, TextEngine(graph, encoder.tokenizer.to_str())
-
-
-def test_the_text_graph_equals_torch_whatever_the_lengths(
-    tuned: tuple[TextEncoder, torch.Tensor, TextEngine],
-) -> None:
-    encoder, projection, engine = tuned
-    tokens = [encoding.ids for encoding in encoder.tokenizer.encode_batch(TEXTS)]
+    tokenizer = tokenizer_of(settings.text)
+    engine = TextEngine(text_graph(encoder, projection, settings, cache), tokenizer.to_str())
+    tokens = [encoding.ids for encoding in tokenizer.encode_batch(TEXTS)]
     assert len({len(row) for row in tokens}) > 2, "the mask must matter"
     with torch.no_grad():
-        expected = encoder(*padded_tokens(tokens))
+        expected = torch.cat([encoder(torch.tensor([row])) for row in tokens])
     text, item = engine.encode(TEXTS)
     np.testing.assert_allclose(text, expected, atol=2e-5)
     np.testing.assert_allclose(item, expected @ projection * projection.shape[1] ** 0.5, atol=2e-3)
@@ -141,8 +138,30 @@ def test_the_text_graph_equals_torch_whatever_the_lengths(
     np.testing.assert_allclose(text, alone, atol=2e-5)
 
 
-def test_adapters_are_merged_into_the_graph(tuned: tuple[TextEncoder, torch.Tensor, TextEngine]) -> None:
-    encoder, _, _ = tuned
+@pytest.fixture(scope="session")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, TextEncoder]:
+    """The real encoder with two tuned layers whose adapters are not zero."""
+    settings = small_settings(tmp_path_factory.mktemp("tuned"), **{"text.tuned_layers": 2})
+    return settings, shaken(settings, 0.1)
+
+
+def test_the_text_graph_equals_torch_whatever_the_lengths(
+    tuned: tuple[Settings, TextEncoder], graph_cache: Path
+) -> None:
+    settings, encoder = tuned
+    check_text_graph(encoder, settings, graph_cache)
+
+
+@pytest.mark.parametrize("method", ["frozen", "side_adapter", "lora", "bottleneck", "top_layers", "full"])
+def test_every_tuning_method_reaches_the_graph(
+    tmp_path: Path, tiny_encoder: str, graph_cache: Path, method: str
+) -> None:
+    settings = small_settings(tmp_path, tiny_encoder, **{"text.tuning": method})
+    check_text_graph(shaken(settings, 0.05), settings, graph_cache)
+
+
+def test_adapters_are_merged_into_the_graph(tuned: tuple[Settings, TextEncoder]) -> None:
+    _, encoder = tuned
     weights = merged_encoder(encoder)
     assert not any("lora" in name for name in weights)
     base = dict(encoder.bert.named_parameters())

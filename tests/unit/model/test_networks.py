@@ -8,9 +8,10 @@ import torch
 from core_bench import small_settings
 
 from penstock.errors import SettingsError
+from penstock.model.activations import ActivationCache
 from penstock.model.classifier import Classifier
 from penstock.model.ranking import RankingModel
-from penstock.model.text_encoder import ActivationCache, TextEncoder, padded_tokens
+from penstock.model.text_encoder import TextEncoder, tokenizer_of
 from penstock.settings import Settings
 
 TEXTS = ["wool", "a red wool scarf with a long fringe", "a blue hat", "scarf"]
@@ -83,31 +84,15 @@ def test_labels_are_added_at_zero_and_old_ones_keep_their_weights() -> None:
 
 def test_a_text_has_one_vector_alone_in_a_batch_and_from_the_cache(small: Settings) -> None:
     torch.manual_seed(0)
-    encoder = TextEncoder(small.text)
+    encoder, tokenizer = TextEncoder(small.text), tokenizer_of(small.text)
     with torch.no_grad():
         for parameter in encoder.tuned_parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.3)
-        tokens = [encoding.ids for encoding in encoder.tokenizer.encode_batch(TEXTS)]
-        batch = encoder(*padded_tokens(tokens))
-        alone = torch.cat([encoder(*padded_tokens([row])) for row in tokens])
-    torch.testing.assert_close(batch, alone, rtol=1e-4, atol=1e-5)
-    cached = ActivationCache(encoder, torch.device("cpu")).vectors(TEXTS)
-    torch.testing.assert_close(cached, batch, rtol=2e-3, atol=2e-3)
-    np.testing.assert_allclose(batch.norm(dim=1), 1.0, rtol=1e-5)
-    assert float((batch[0] - batch[1]).abs().max()) > 0.01
-
-
-def test_only_lora_of_the_top_layers_is_tuned_and_it_comes_back(small: Settings) -> None:
-    encoder, other = TextEncoder(small.text), TextEncoder(small.text)
-    names = list(encoder.tuned_state())
-    assert names
-    assert all("lora_" in name and "layer.1." in name for name in names)
-    with torch.no_grad():
-        for parameter in encoder.tuned_parameters():
-            parameter.copy_(torch.randn_like(parameter))
-    other.load_tuned(encoder.tuned_state())
-    tokens = padded_tokens([[101, 2000, 102]])
-    torch.testing.assert_close(encoder(*tokens), other(*tokens))
+        alone = torch.cat([encoder(torch.tensor([encoding.ids])) for encoding in tokenizer.encode_batch(TEXTS)])
+    cached = ActivationCache(encoder, tokenizer, torch.device("cpu"), None, 0).vectors(TEXTS)
+    torch.testing.assert_close(cached, alone, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(alone.norm(dim=1), 1.0, rtol=1e-5)
+    assert float((alone[0] - alone[1]).abs().max()) > 0.01
 
 
 def test_an_encoder_of_another_kind_is_refused(tmp_path: Path) -> None:
