@@ -179,27 +179,35 @@ class Ranker:
         score_RC = self.engine.scores(batch)
         for (request_id, asked, (row_C, _, _)), padded_C in zip(self._held, score_RC, strict=True):
             score_C = padded_C[: len(row_C)]
-            self._take(request_id, asked, row_C, score_C)
+            take_ranking(self.out, self.state, (request_id, asked), row_C, score_C)
         self._held, self._cells = [], 0
 
-    def _take(self, request_id: int, asked: Asked, row_C: NDArray[np.int64], score_C: NDArray[np.float32]) -> None:
-        relevant = set(asked.request["relevant"])
-        items = self.state.items
-        best = np.argsort(-score_C, kind="stable")[:DEPTH] if len(score_C) <= DEPTH else _top(score_C, DEPTH)
-        is_relevant_C = np.array([items[row] in relevant for row in row_C.tolist()], bool)
-        auc, loss = _auc(is_relevant_C, score_C), _softmax_loss(is_relevant_C, score_C)
-        missed = len(relevant) - int(is_relevant_C.sum())
-        auc = auc * (1 - missed / len(relevant)) if auc == auc else (0.0 if missed else auc)
-        ranked = [items[row_C[place]] for place in best]
-        self.out.add(request_id, asked, ranked, (auc, loss, len(row_C) + missed))
+
+def take_ranking(
+    out: RankedRequests,
+    state: CausalState,
+    found: tuple[int, Asked],
+    row_C: NDArray[np.int64],
+    score_C: NDArray[np.floating],
+) -> None:
+    """Add one request's ranking to `out`: `found` is its number and the request, scores of its candidate rows."""
+    number, asked = found
+    relevant, items = set(asked.request["relevant"]), state.items
+    best = np.argsort(-score_C, kind="stable")[:DEPTH] if len(score_C) <= DEPTH else _top(score_C, DEPTH)
+    is_relevant_C = np.array([items[row] in relevant for row in row_C.tolist()], bool)
+    auc, loss = _auc(is_relevant_C, score_C), _softmax_loss(is_relevant_C, score_C)
+    missed = len(relevant) - int(is_relevant_C.sum())
+    auc = auc * (1 - missed / len(relevant)) if auc == auc else (0.0 if missed else auc)
+    ranked = [items[row_C[place]] for place in best]
+    out.add(number, asked, ranked, (auc, loss, len(row_C) + missed))
 
 
-def _top(score_C: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
+def _top(score_C: NDArray[np.floating], depth: int) -> NDArray[np.int64]:
     some = np.argpartition(-score_C, depth - 1)[:depth]
     return np.asarray(some[np.argsort(-score_C[some], kind="stable")])
 
 
-def _auc(is_relevant_C: NDArray[np.bool_], score_C: NDArray[np.float32]) -> float:
+def _auc(is_relevant_C: NDArray[np.bool_], score_C: NDArray[np.floating]) -> float:
     positive, negative = score_C[is_relevant_C], np.sort(score_C[~is_relevant_C])
     if not len(positive) or not len(negative):
         return float("nan")
@@ -207,7 +215,7 @@ def _auc(is_relevant_C: NDArray[np.bool_], score_C: NDArray[np.float32]) -> floa
     return float(((below + through) / 2).mean() / len(negative))
 
 
-def _softmax_loss(is_relevant_C: NDArray[np.bool_], score_C: NDArray[np.float32]) -> float:
+def _softmax_loss(is_relevant_C: NDArray[np.bool_], score_C: NDArray[np.floating]) -> float:
     """Mean over the relevant of minus log softmax (nats); the chance level where none of them is a candidate."""
     if not len(score_C):
         return 0.0

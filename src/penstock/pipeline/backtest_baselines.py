@@ -1,86 +1,140 @@
-"""Baselines on the requests of a backtest: the same windows, candidates and live histories as the model has."""
+"""`penstock backtest --baselines`: by name, each on the requests, windows, candidates and live histories of the model.
 
-from collections.abc import Callable, Sequence
+Half-lives, weights and the rest are chosen on the last quarter of the warm-up (`baseline_tuning`), once for all.
+A name with ", stale" behind it is the same ranker left as the warm-up made it.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
-import polars as pl
+from numpy.typing import NDArray
 
 from penstock.errors import SettingsError
-from penstock.evaluation.baselines import Baseline, CoOccurrence, DecayedPopularity, OwnRepeats, Popularity
-from penstock.evaluation.prequential import DEPTH, RankedRequests
-from penstock.features.examples import Asked, walk
-from penstock.features.state import CausalState, FeatureSpec
-from penstock.pipeline.backtest import Backtest, Protocol
+from penstock.evaluation.baselines import (
+    Baseline,
+    Blend,
+    CoOccurrence,
+    DecayedPopularity,
+    Ease,
+    FrozenContent,
+    OwnRepeats,
+    Popularity,
+)
+from penstock.evaluation.prequential import RankedRequests
+from penstock.pipeline.backtest import Backtest, make_track
+from penstock.pipeline.baseline_tuning import Tuned, tune_baselines, variants_of
+from penstock.pipeline.contenders import Contender, Counted, empty_state, run_contender
+from penstock.pipeline.linear_ranker import LinearRanker
 
-HALF_LIFE_H = 14 * 24.0
-PAIR_HALF_LIFE_H = 40 * 24.0
-BASELINES: dict[str, Callable[[int], Baseline]] = {
-    Popularity.name: Popularity,
-    DecayedPopularity.name: lambda n_items: DecayedPopularity(n_items, HALF_LIFE_H),
-    OwnRepeats.name: lambda n_items: OwnRepeats(n_items, HALF_LIFE_H),
-    CoOccurrence.name: lambda n_items: CoOccurrence(n_items, PAIR_HALF_LIFE_H),
-}
-DEFAULT_NAMES = tuple(BASELINES)
+STALE = ", stale"
+DEFAULT_NAMES = ("popularity", "decayed popularity", "own repeats", "co-occurrence")
+"""What a backtest shows beside the model when nothing else is asked for."""
 
 
-def run_baselines(backtest: Backtest, names: Sequence[str]) -> dict[str, RankedRequests]:
-    """The backtest's requests ranked by each of the named baselines.
+def run_baselines(
+    backtest: Backtest, names: Sequence[str], facts: dict[str, Any] | None = None
+) -> dict[str, RankedRequests]:
+    """The backtest's requests ranked by each of the named baselines, in the order of `names`.
+
+    Args:
+        names: of `CONTENDERS`, each also with ", stale" behind it. Own repeats are left out where repeats are no
+            candidates.
+        facts: takes, by name, the seconds that learning and ranking took, and what was chosen under "settings".
 
     Raises:
-        SettingsError: a name that is none.
+        SettingsError: a name that is none; EASE over more items than it can invert.
     """
-    unknown = [name for name in names if name not in BASELINES]
+    unknown = [name for name in names if name.removesuffix(STALE) not in CONTENDERS]
     if unknown:
-        raise SettingsError(f"baselines: {', '.join(unknown)} unknown, expected some of {', '.join(BASELINES)}")
-    return {name: run_baseline(backtest, BASELINES[name](len(backtest.dataset.catalogue))) for name in names}
-
-
-def run_baseline(backtest: Backtest, baseline: Baseline) -> RankedRequests:
-    """Every scored request ranked by one baseline, which counts each window once it was ranked."""
-    state = CausalState(FeatureSpec.of(backtest.settings))
-    state.add_items(backtest.dataset.catalogue)
-    ranked = RankedRequests()
-    protocol = Protocol(state, backtest.dataset.meta.repeats)
-    protocol.advance(backtest.warm)
-    users: dict[str, int] = {}
-    _update(baseline, state, backtest.warm, users)
-    state.observe_history(state.batch(backtest.warm))
-    windows = backtest.windows(None)
-    for window in windows:
-        if not len(window.events):
+        raise SettingsError(f"baselines: {', '.join(unknown)} unknown, expected some of {', '.join(CONTENDERS)}")
+    facts = {} if facts is None else facts
+    ranked: dict[str, RankedRequests] = {}
+    made = Made(backtest, {name.removesuffix(STALE) for name in names})
+    for name in names:
+        kind = name.removesuffix(STALE)
+        if kind == OwnRepeats.name and not backtest.dataset.meta.repeats:
             continue
-        for asked in walk(state, window.events, backtest.grouped(window.events), "window", count=False):
-            found = backtest.scored(asked)
-            if found is not None:
-                _rank(baseline, state, found, protocol, users, ranked)
-        _update(baseline, state, window.events, users)
-        protocol.advance(window.events)
-        backtest.progress(baseline.name, window.index + 1, len(windows))
+        run = run_contender(backtest, CONTENDERS[kind](made), learns=not name.endswith(STALE))
+        ranked[name] = run.ranked
+        facts[name] = {"learn_s": run.learn_s, "warm_up_s": run.warm_up_s, "score_s": run.score_s}
+    facts["settings"] = made.facts
     return ranked
 
 
-def _rank(
-    baseline: Baseline,
-    state: CausalState,
-    found: tuple[int, Asked],
-    protocol: Protocol,
-    users: dict[str, int],
-    ranked: RankedRequests,
-) -> None:
-    number, asked = found
-    shown = [state.row_of[item] for item in asked.request["shown"] if item in state.row_of]
-    row_C = np.array(shown, np.int64) if shown else protocol.candidates(asked)
-    user = users.setdefault(asked.request["user_id"], len(users))
-    score_C = baseline.scores(user, asked.history.row_L, asked.at_s)[row_C]
-    best = np.argsort(-score_C, kind="stable")[:DEPTH]
-    ranking = [state.items[row_C[place]] for place in best]
-    ranked.add(number, asked, ranking, (float("nan"), 0.0, len(row_C)))
+class Made:
+    """Makes contenders of one backtest; settings are chosen together, when the first of them asks.
+
+    Args:
+        names: the contenders that will be made.
+    """
+
+    def __init__(self, backtest: Backtest, names: Collection[str]) -> None:
+        self.backtest, self.settings = backtest, backtest.settings
+        self.blends = Blend.name in names
+        self.kinds = set(TUNED) if self.blends else set(names) & set(TUNED)
+        if LinearRanker.name in names:
+            self.kinds |= set(SIGNALS)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was chosen, as plain JSON values; empty while nothing was."""
+        return self.tuned.facts if "tuned" in self.__dict__ else {}
+
+    @cached_property
+    def tuned(self) -> Tuned:
+        """What the last quarter of the warm-up chose."""
+        text_ND = frozen_vectors(self.backtest) if FrozenContent.name in self.kinds else None
+        return tune_baselines(self.backtest, variants_of(self.backtest, self.kinds, text_ND), self.blends)
+
+    def counted(self, baseline: Baseline) -> Contender:
+        """A baseline with a state of its own."""
+        return Counted(baseline, empty_state(self.backtest.dataset, self.settings))
+
+    def best(self, name: str) -> Contender:
+        """A baseline at the setting that was chosen for it."""
+        if name not in self.tuned.best:
+            raise SettingsError(
+                f"{name}: {len(self.backtest.dataset.catalogue)} items, at most "
+                f"{self.settings.baselines.ease_max_items}; leave it out or raise baselines.ease_max_items"
+            )
+        return self.counted(self.tuned.best[name].make())
+
+    def blend(self) -> Contender:
+        """All kinds that apply, with the weights chosen."""
+        tuned = self.tuned
+        assert tuned.weighting is not None
+        return self.counted(Blend([part.make() for part in tuned.parts], tuned.weighting))
+
+    def linear(self) -> Contender:
+        """The causal features, and the baselines that are none of them."""
+        signals = [self.tuned.best[name].make() for name in SIGNALS if name in self.tuned.best]
+        state = empty_state(self.backtest.dataset, self.settings)
+        return LinearRanker(state, signals, self.settings.baselines.linear, self.settings.seed)
+
+    def sasrec(self) -> Contender:
+        """The rival; torch is imported here."""
+        from penstock.pipeline.rivals.sasrec import Sasrec
+
+        state = empty_state(self.backtest.dataset, self.settings)
+        return Sasrec(state, self.settings.baselines.sasrec, self.settings.seed)
 
 
-def _update(baseline: Baseline, state: CausalState, events: pl.DataFrame, users: dict[str, int]) -> None:
-    counted = events.filter(pl.col("kind") != "impression").sort("at", "event_id")
-    row_E = np.array([state.row_of.get(item, -1) for item in counted["item_id"].to_list()], np.int64)
-    user_E = np.array([users.setdefault(user, len(users)) for user in counted["user_id"].to_list()], np.int64)
-    at_s_E = counted["at"].dt.timestamp("us").to_numpy() / 1e6
-    known_E = row_E >= 0
-    baseline.update(user_E[known_E], row_E[known_E], at_s_E[known_E])
+def frozen_vectors(backtest: Backtest) -> NDArray[np.float32]:
+    """Text vectors [N, T] of the catalogue from the pretrained encoder, before anything was learned."""
+    _, learner = make_track("frozen", backtest.dataset, backtest.settings.override({"text.tuning": "frozen"}))
+    return np.array(learner.text_NT.cpu().numpy(), np.float32)
+
+
+TUNED = (DecayedPopularity.name, OwnRepeats.name, CoOccurrence.name, Ease.name, FrozenContent.name)
+SIGNALS = (CoOccurrence.name, FrozenContent.name)
+"""Beside the causal features in the linear ranker."""
+
+CONTENDERS: dict[str, Callable[[Made], Contender]] = {
+    Popularity.name: lambda made: made.counted(Popularity(len(made.backtest.dataset.catalogue))),
+    **{name: (lambda made, name=name: made.best(name)) for name in TUNED},  # type: ignore[misc]
+    Blend.name: Made.blend,
+    LinearRanker.name: Made.linear,
+    "SASRec": Made.sasrec,
+}

@@ -43,12 +43,15 @@ class Chosen:
     ndcg: float
 
 
-def record(score_VN: Sequence[Floats], row_C: NDArray[np.int64], relevant: set[int]) -> Recorded:
-    """Keep what a search needs of one request: scores of all items by each variant, candidate and relevant rows."""
+def record(score_VN: Sequence[Floats], row_C: NDArray[np.int64], relevant: set[int], n_relevant: int) -> Recorded:
+    """Keep what a search needs of one request: scores of all items by each variant, candidate and relevant rows.
+
+    `n_relevant` counts relevant items that have no row, too.
+    """
     share_VC = np.stack([share_of(score_N)[row_C] for score_N in score_VN]).astype(np.float32)
     kept = np.unique(np.concatenate([np.argsort(-share_C, kind="stable")[:KEPT_OF_EACH] for share_C in share_VC]))
     relevant_C = np.isin(row_C[kept], np.array(sorted(relevant), np.int64))
-    return Recorded(np.ascontiguousarray(share_VC[:, kept]), relevant_C, len(relevant))
+    return Recorded(np.ascontiguousarray(share_VC[:, kept]), relevant_C, n_relevant)
 
 
 def ndcg_at_10(score_C: Floats, relevant_C: NDArray[np.bool_], n_relevant: int) -> float:

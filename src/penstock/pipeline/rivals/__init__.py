@@ -1,0 +1,1 @@
+"""Published sequence models trained on the same events, to hold ours against."""
