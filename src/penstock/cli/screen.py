@@ -65,26 +65,50 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", style="dim"),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
+        left = TimeLeft()
 
         def advance(name: str, done: int, total: int) -> None:
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done, total=total)
+                tasks[name] = bars.add_task(name, total=total, left="")
+            bars.update(tasks[name], completed=done, total=total, left=left.text(name, done, total))
 
         yield advance
 
 
+class TimeLeft:
+    """How long each named thing will take, by its pace since it was first heard of; what was done before is free."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: dict[str, tuple[float, int]] = {}
+
+    def text(self, name: str, done: int, total: int) -> str:
+        """ "about 3 min left", or nothing where there is no pace yet or nothing left."""
+        now_s = self._clock()
+        started_s, already = self._first.setdefault(name, (now_s, done))
+        if done <= already or done >= total:
+            return ""
+        return f"about {age((now_s - started_s) / (done - already) * (total - done))} left"
+
+
 def _lines() -> Callable[[str, int, int], None]:
-    last_s = 0.0
+    last_s: dict[str, float] = {}
+    left = TimeLeft()
 
     def advance(name: str, done: int, total: int) -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s >= LINE_EVERY_S or done >= total:
-            last_s = time.monotonic()
-            print(f"{name} {done}/{total}", file=sys.stderr, flush=True)
+        remaining = left.text(name, done, total)
+        if name not in last_s or time.monotonic() - last_s[name] >= LINE_EVERY_S or done >= total:
+            last_s[name] = time.monotonic()
+            print(f"{name} {done}/{total}{remaining and f', {remaining}'}", file=sys.stderr, flush=True)
 
     return advance
 

@@ -174,7 +174,7 @@ def summarise(
     """
     gaps = {
         name: difference(parts[fresh], parts[stale], bootstrap) if fresh and stale else None
-        for name, parts in {"": methods, **slices}.items()
+        for name, parts in {"": methods, **slices}.items()  # a slice may lack baselines, never a cadence
     }
     means = {name: overall(metrics, bootstrap) for name, metrics in methods.items()}
     baselines = [name for name in methods if name not in compute_s]

@@ -1,12 +1,11 @@
-"""`penstock backtest`: any log replayed through the same learning and scoring, one track per cadence.
+"""The protocol of `penstock backtest`: how a log is split, which requests are scored, who is a candidate.
 
-For each window the track's model ranks the window's requests first and learns from them after; `never` keeps the
+For each window a track's model ranks the window's requests first and learns from them after; `never` keeps the
 model of the warm-up. Users' histories are live on every track, so that freshness of the model is all that differs.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,17 +15,10 @@ from numpy.typing import NDArray
 
 from penstock.data.dataset import Dataset
 from penstock.data.requests import group_requests
-from penstock.evaluation.prequential import (
-    RankedRequests,
-    Ranker,
-    Window,
-    cadence_seconds,
-    equal_windows,
-    sample_requests,
-    split_stream,
-)
+from penstock.evaluation.outcomes import Wanted
+from penstock.evaluation.prequential import Window, cadence_seconds, equal_windows, sample_requests, split_stream
 from penstock.export.rank import item_vectors, rank_graphs
-from penstock.features.examples import Asked, Sampler, build_examples, walk
+from penstock.features.examples import Asked, Sampler, build_examples
 from penstock.features.state import CausalState, FeatureSpec
 from penstock.inference.engine import RankEngine
 from penstock.settings import Settings
@@ -45,20 +37,6 @@ class Truth:
     user: str
     at: datetime
     relevant: list[str]
-
-
-@dataclass
-class Track:
-    """One cadence: its own state and learner, and what they ranked."""
-
-    name: str
-    state: CausalState
-    learner: Learner
-    engine: RankEngine
-    every_s: float | None
-    ranked: RankedRequests = field(default_factory=RankedRequests)
-    learn_s: float = 0.0
-    score_s: float = 0.0
 
 
 def positives(dataset: Dataset, settings: Settings) -> pl.DataFrame:
@@ -109,13 +87,20 @@ class Protocol:
 
     def candidates(self, asked: Asked) -> NDArray[np.int64]:
         """Rows to rank."""
+        return self._not_had(self._rows, asked)
+
+    def on_offer(self, asked: Asked) -> NDArray[np.int64]:
+        """Rows to rank when items that nobody had yet count too, as far as they are published at the request."""
+        return self._not_had(self.state.offered(asked.at_s), asked)
+
+    def _not_had(self, row_C: NDArray[np.int64], asked: Asked) -> NDArray[np.int64]:
         if self.repeats or not len(asked.history):
-            return self._rows
-        return self._rows[~np.isin(self._rows, asked.history.row_L)]
+            return row_C
+        return row_C[~np.isin(row_C, asked.history.row_L)]
 
 
 class Backtest:
-    """Warm up once, then stream; see the module. Everything is kept in memory; `summary` at the end."""
+    """A log under the protocol: events of warm-up and stream, and the requests that are scored."""
 
     def __init__(self, dataset: Dataset, settings: Settings, cache: Path, progress: Progress) -> None:
         self.dataset = dataset
@@ -124,6 +109,7 @@ class Backtest:
         events = positives(dataset, self.settings)
         self.warm, self.stream = split_stream(events, self.settings.backtest.warmup)
         self.truth = self._truth()
+        self.by_number = {one.number: one for one in self.truth.values()}
 
     def grouped(self, events: pl.DataFrame) -> pl.DataFrame:
         """Requests of some events."""
@@ -173,42 +159,46 @@ class Backtest:
             return equal_windows(self.stream, self.settings.backtest.windows)
         return equal_windows(self.stream, length_s=every_s)
 
-    def run_track(self, track: Track, learns: bool) -> Iterator[Window]:
-        """Score, then learn, window by window; yields each window once it is done."""
-        protocol = Protocol(track.state, self.dataset.meta.repeats)
-        protocol.advance(self.warm)
-        windows = self.windows(track.every_s)
-        for window in windows:
+    def groups(self, every_s: float | None) -> list[list[Window]]:
+        """The cadence's windows that hold events, those together that begin within one window of the protocol.
+
+        After each group a track keeps what it has; where the cadence is the longer of the two, a group is one window.
+        """
+        protocol = self.windows(None)
+        edges = np.array([window.start_s for window in protocol])
+        groups: dict[int, list[Window]] = {}
+        for window in self.windows(every_s):
             if len(window.events):
-                self._window(track, window, protocol, learns)
-                protocol.advance(window.events)
-            self.progress(track.name, window.index + 1, len(windows))
-            yield window
+                inside = int(np.searchsorted(edges, window.start_s + 1e-6, side="right")) - 1
+                groups.setdefault(inside, []).append(window)
+        return [groups[inside] for inside in sorted(groups)]
 
-    def _window(self, track: Track, window: Window, protocol: Protocol, learns: bool) -> None:
-        settings = self.settings
-        requests = self.grouped(window.events)
-        ranker = Ranker(track.state, track.engine, track.ranked, protocol.candidates)
-        started = time.perf_counter()
+    def first_scored_window(self) -> Window:
+        """The protocol's first window that holds a scored request."""
+        first = min(one.window for one in self.truth.values())
+        return self.windows(None)[first]
 
-        def probe(asked: Asked) -> None:
-            found = self.scored(asked)
-            if found is not None:
-                ranker.ask(*found)
+    def unseen_wanted(self) -> set[int]:
+        """Numbers of the scored requests that led to an item without any event before their protocol window."""
+        first: dict[str, int] = dict.fromkeys(self.warm["item_id"].unique().to_list(), -1)
+        for window in self.windows(None):
+            for item in window.events["item_id"].unique().to_list():
+                first.setdefault(item, window.index)
+        truth = self.truth.values()
+        return {one.number for one in truth if any(first.get(item, one.window) >= one.window for item in one.relevant)}
 
-        if learns:
-            sampler = sampler_of(settings, 1000 + window.index)
-            examples = build_examples(track.state, window.events, requests, "window", sampler, probe)
-        else:
-            for asked in walk(track.state, window.events, requests, "window", count=False):
-                probe(asked)
-        ranker.finish()
-        track.score_s += time.perf_counter() - started
-        if learns and len(examples):
-            started = time.perf_counter()
-            track.learner.learn(examples)
-            track.engine = engine_of(track.learner, settings, self.cache)
-            track.learn_s += time.perf_counter() - started
+    def ranks(self, numbers: list[int], rankings: list[list[str]]) -> list[list[int]]:
+        """Where each request's relevant items stand in its ranking: from 1, 0 where they do not."""
+        out = []
+        for number, items in zip(numbers, rankings, strict=True):
+            place = {item: rank for rank, item in enumerate(items, start=1)}
+            out.append([place.get(item, 0) for item in self.by_number[number].relevant])
+        return out
+
+    def wanted(self) -> Wanted:
+        """The scored requests as arrays."""
+        rows = [(one.number, one.user, one.window, one.at.timestamp(), one.relevant) for one in self.truth.values()]
+        return Wanted.of(rows)
 
 
 def interval_of(name: str) -> float | None:

@@ -1,8 +1,11 @@
-"""`penstock backtest` from a folder to a folder: tracks and baselines run, rankings, summary and report written."""
+"""`penstock backtest` from a folder to a folder: tracks and baselines run, rankings, summary and report written.
 
-import copy
+Everything is taken up where it was left: see `backtest_store` for what is kept, `backtest_track` for how.
+"""
+
+import shutil
 import time
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,150 +14,150 @@ import polars as pl
 
 from penstock.data.dataset import read_dataset
 from penstock.data.tables import replace_file
-from penstock.evaluation.comparison import Bootstrap, RequestMetrics, curve, from_ranked, measure, summarise
-from penstock.evaluation.prequential import RankedRequests, equal_windows
-from penstock.evaluation.report import write_backtest_report
-from penstock.pipeline.backtest import Backtest, Progress, Track, engine_of, interval_of
+from penstock.evaluation.prequential import RankedRequests
+from penstock.pipeline.backtest import Backtest, Progress, interval_of
 from penstock.pipeline.backtest_baselines import DEFAULT_NAMES, run_baselines
+from penstock.pipeline.backtest_store import (
+    PART_FILE,
+    REQUESTS,
+    REQUESTS_FILE,
+    BacktestStore,
+    fingerprint,
+    write_json,
+)
+from penstock.pipeline.backtest_summary import report
+from penstock.pipeline.backtest_track import NEVER, TrackRun
 from penstock.settings import Settings
+from penstock.training.checkpoint import Carried, save_checkpoint
 
-REQUESTS_FILE: dict[str, pl.DataType] = {
-    "request_id": pl.Int64(),
-    "user": pl.String(),
-    "at": pl.Datetime("us"),
-    "relevant": pl.List(pl.String()),
-}
-RANKINGS_FILE: dict[str, pl.DataType] = {"request_id": pl.Int64(), "items": pl.List(pl.String())}
-NEW_USER_EVENTS = 3
+RECALL_REQUESTS = 500
 
 
 def run_backtest(
-    folder: Path, out: Path, settings: Settings, cadences: list[str], progress: Progress
+    folder: Path,
+    out: Path,
+    settings: Settings,
+    cadences: list[str],
+    progress: Progress,
+    baselines: Sequence[str] = DEFAULT_NAMES,
+    restart: bool = False,
 ) -> dict[str, Any]:
     """Replay the log in `folder` at every cadence and write what came of it into `out`.
 
-    Writes requests.parquet, <cadence>/rankings.parquet, summary.json, curves.png and report.html.
+    Killed at any point and started again with the same arguments it goes on after the last kept window of each track,
+    and what it writes is the same to the bit (times apart).
+
+    Writes requests.parquet, <cadence>/rankings.parquet, baselines/<name>/rankings.parquet, summary.json, curves.png
+    and report.html.
 
     Args:
         cadences: "fresh" (learns after each protocol window), intervals as "1h", "never".
-        progress: called with (what, done, all).
+        progress: called with (what, done, all); "backtest" is the whole.
+        baselines: names of `backtest_baselines`.
+        restart: forget what `out` holds.
 
     Raises:
         SettingsError: a cadence that is none.
         DataError: the log cannot be replayed: too short, or columns missing.
+        StateError: `out` holds a backtest of another log, other settings or arguments, or one that is running.
     """
-    started = time.perf_counter()
     intervals = {name: interval_of(name) for name in cadences}
-    backtest = Backtest(read_dataset(folder), settings, settings.state.home / "graphs", progress)
-    state, learner = backtest.warm_up()
-    warmup_s = time.perf_counter() - started
+    ordered = sorted(intervals, key=lambda name: name == NEVER)
+    dataset = read_dataset(folder)
+    overall = Overall(progress)
+    backtest = Backtest(dataset, settings, settings.state.home / "graphs", overall)
+    store = BacktestStore(out)
     out.mkdir(parents=True, exist_ok=True)
-    methods: dict[str, RankedRequests] = {}
-    compute_s: dict[str, float] = {}
-    facts: dict[str, Any] = {"warm_up_s": warmup_s, "warm_up_learn_s": learner.last_report.seconds}
-    for name in sorted(cadences, key=lambda cadence: cadence == "never"):
-        track = Track(
-            name,
-            copy.deepcopy(state),
-            copy.deepcopy(learner) if name != "never" else learner,
-            engine_of(learner, backtest.settings, backtest.cache),
-            intervals[name],
+    with store.lock():
+        arguments = {"cadences": list(cadences), "baselines": list(baselines)}
+        store.claim(fingerprint(folder, settings, arguments), restart)
+        write_requests(backtest, out)
+        runs = [TrackRun(backtest, store, name, sampled(backtest) if name == ordered[0] else set()) for name in ordered]
+        windows = settings.backtest.windows
+        overall.expect(
+            {"warm-up": windows}, {run.name: len(run.groups) for run in runs}, dict.fromkeys(baselines, windows)
         )
-        for _ in backtest.run_track(track, learns=name != "never"):
-            pass
-        methods[name], compute_s[name] = track.ranked, track.learn_s
-        facts[f"{name}_score_s"] = track.score_s
-        _write_rankings(track.ranked, out / name)
-    methods |= run_baselines(backtest, DEFAULT_NAMES)
-    _write_requests(backtest, out)
-    facts["total_s"] = time.perf_counter() - started
-    return _report(backtest, methods, compute_s, facts, out)
+        if not all(run.kept.finished for run in runs):
+            warm_up(backtest, store)
+        overall("warm-up", windows, windows)
+        for run in runs:
+            run.run()
+            overall(run.name, len(run.groups), len(run.groups))
+        shutil.rmtree(store.warm_up, ignore_errors=True)
+        names = []
+        for name in baselines:
+            if run_one_baseline(backtest, store, name):
+                names.append(name)
+            overall(name, windows, windows)
+        return report(backtest, store, ordered, names)
 
 
-def _write_requests(backtest: Backtest, out: Path) -> None:
-    truth = list(backtest.truth.values())
-    table = pl.DataFrame(
-        {
-            "request_id": [one.number for one in truth],
-            "user": [one.user for one in truth],
-            "at": [one.at.replace(tzinfo=None) for one in truth],
-            "relevant": [one.relevant for one in truth],
-        },
-        schema=REQUESTS_FILE,
-    )
-    replace_file(out / "requests.parquet", table.write_parquet)
+class Overall:
+    """Passes progress on, and adds up all that is known to come as "backtest"."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.done: dict[str, int] = {}
+        self.total: dict[str, int] = {}
+
+    def expect(self, *parts: dict[str, int]) -> None:
+        """Name what will come, with its number of windows."""
+        for part in parts:
+            self.total |= part
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self.done[what], self.total[what] = done, total
+        self.progress(what, done, total)
+        self.progress("backtest", sum(self.done.values()), sum(self.total.values()))
 
 
-def _write_rankings(ranked: RankedRequests, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pl.DataFrame({"request_id": ranked.request_id, "items": ranked.items}, schema=RANKINGS_FILE)
-    replace_file(folder / "rankings.parquet", table.sort("request_id").write_parquet)
+def warm_up(backtest: Backtest, store: BacktestStore) -> None:
+    """Learn the first part of the log, and keep what every track starts from; does nothing where it is kept."""
+    if (store.warm_up / "meta.json").exists():
+        return
+    started = time.perf_counter()
+    state, learner = backtest.warm_up()
+    facts = {"warm_up_s": time.perf_counter() - started, "warm_up_learn_s": learner.last_report.seconds}
+    store.progress.mkdir(parents=True, exist_ok=True)
+    write_json(store.progress / "warm-up.json", facts)
+    save_checkpoint(learner, state, Carried(), store.warm_up)
 
 
-def _report(
-    backtest: Backtest,
-    methods: dict[str, RankedRequests],
-    compute_s: dict[str, float],
-    facts: dict[str, Any],
-    out: Path,
-) -> dict[str, Any]:
-    settings = backtest.settings
-    metrics = {name: _ordered(from_ranked(ranked)) for name, ranked in methods.items()}
-    truth = list(backtest.truth.values())
-    window_of = np.array([one.window for one in truth])
-    starts = [
-        datetime.fromtimestamp(window.start_s, UTC).isoformat()
-        for window in equal_windows(backtest.stream, settings.backtest.windows)
-    ]
-    curves = {name: curve(one, window_of[one.request_R], starts) for name, one in metrics.items()}
-    learning = [name for name in compute_s if name != "never"]
-    protocol = {
-        "data": backtest.dataset.meta.name,
-        "events": len(backtest.warm) + len(backtest.stream),
-        "requests": len(truth),
-        "windows": settings.backtest.windows,
-        "warmup": settings.backtest.warmup,
-        "seed": settings.seed,
-        "candidates": "items with an event before the window"
-        + ("" if backtest.dataset.meta.repeats else ", less what the user already had"),
+def run_one_baseline(backtest: Backtest, store: BacktestStore, name: str) -> bool:
+    """Rank with one baseline and keep it; whether it applies to this log."""
+    kept = store.baseline(name)
+    if kept.finished:
+        return bool(kept.facts()["applies"])
+    started = time.perf_counter()
+    found = run_baselines(backtest, [name])
+    ranked = found.get(name, RankedRequests())
+    columns = {
+        "request_id": ranked.request_id,
+        "items": ranked.items,
+        "ranks": backtest.ranks(ranked.request_id, ranked.items),
+        "widened": [None] * len(ranked.items),
+        "auc": ranked.auc,
+        "earlier": ranked.earlier_events,
     }
-    bootstrap = Bootstrap(settings.gates.bootstrap_resamples, settings.seed, settings.gates.confidence)
-    fresh = learning[0] if learning else None
-    stale = "never" if "never" in compute_s else None
-    summary = summarise(metrics, _slices(backtest, methods), compute_s, protocol, bootstrap, fresh, stale)
-    summary["measured"] = facts
-    write_backtest_report(out, curves, summary)
-    return summary
+    kept.write_part(0, pl.DataFrame(columns, schema=PART_FILE).sort("request_id"), {})
+    kept.finish(1, {"applies": name in found, "seconds": time.perf_counter() - started})
+    return name in found
 
 
-def _ordered(metrics: RequestMetrics) -> RequestMetrics:
-    order = np.argsort(metrics.request_R, kind="stable")
-    columns = ("request_R", "user_R", "ndcg_R", "hr_R", "mrr_R", "recall_R")
-    return RequestMetrics(*(getattr(metrics, name)[order] for name in columns))
+def sampled(backtest: Backtest) -> set[int]:
+    """The requests whose candidate sources are measured: a seeded sample of the scored ones."""
+    random = np.random.default_rng(backtest.settings.seed)
+    numbers = np.array(sorted(backtest.by_number), np.int64)
+    return set(random.permutation(numbers)[:RECALL_REQUESTS].tolist())
 
 
-def _slices(backtest: Backtest, methods: dict[str, RankedRequests]) -> dict[str, dict[str, RequestMetrics]]:
-    """New users: at most three earlier events. Young items: first seen in the window before the request's."""
-    first_window: dict[str, int] = dict.fromkeys(backtest.warm["item_id"].unique().to_list(), -1)
-    for window in equal_windows(backtest.stream, backtest.settings.backtest.windows):
-        for item in window.events["item_id"].unique().to_list():
-            first_window.setdefault(item, window.index)
+def write_requests(backtest: Backtest, out: Path) -> None:
+    """OUT/requests.parquet, as the protocol's scorer reads it."""
     truth = list(backtest.truth.values())
-    young = {
-        one.number: kept
-        for one in truth
-        if (kept := [item for item in one.relevant if first_window.get(item) == one.window - 1 and one.window > 0])
+    columns = {
+        "request_id": [one.number for one in truth],
+        "user": [one.user for one in truth],
+        "at": [one.at.replace(tzinfo=None) for one in truth],
+        "relevant": [one.relevant for one in truth],
     }
-    slices: dict[str, dict[str, RequestMetrics]] = {"new users": {}, "young items": {}}
-    for name, ranked in methods.items():
-        metrics = from_ranked(ranked)
-        slices["new users"][name] = _ordered(metrics.where(np.array(ranked.earlier_events) <= NEW_USER_EVENTS))
-        rows = [place for place, number in enumerate(ranked.request_id) if number in young]
-        part = measure(
-            [ranked.request_id[row] for row in rows],
-            [ranked.user[row] for row in rows],
-            [ranked.items[row] for row in rows],
-            [young[ranked.request_id[row]] for row in rows],
-        )
-        slices["young items"][name] = _ordered(part)
-    return slices
+    replace_file(out / REQUESTS, pl.DataFrame(columns, schema=REQUESTS_FILE).write_parquet)
