@@ -5,12 +5,16 @@ B requests, L past events, C candidates, T width of a text vector, E width of a 
 DCN-v2 cross layers: Wang et al., WWW 2021. Target attention: Zhou et al., KDD 2018 (DIN).
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from penstock.settings import ModelSettings
+if TYPE_CHECKING:  # benchmarks/gpu.py runs this module where pydantic is not installed
+    from penstock.settings import ModelSettings
 
 POSITIONS = 64
 
