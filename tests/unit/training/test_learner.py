@@ -163,3 +163,60 @@ def test_a_classifier_learns_three_labels_and_takes_a_fourth(small: Settings) ->
     assert not learner.task.classifier.weight[:, 3].any()
     learner.learn(Labelled(np.array([0, 1]), np.array([3, 3])))
     assert learner.task.classifier.weight[:, 3].any()
+
+
+def count_encoded(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many texts each run of the tuned part takes, from now on."""
+    counts: list[int] = []
+    upper = learner.encoder.upper
+    monkeypatch.setattr(learner.encoder, "upper", lambda kept: (counts.append(len(kept)), upper(kept))[1])
+    return counts
+
+
+def test_a_text_whose_encoder_did_not_move_is_not_encoded_again(
+    small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, first, second = halves(small)
+    learner = learner_of(small.override({"text.tuning": "frozen"}))
+    before = learner.text_NT.clone()
+    counts = count_encoded(learner, monkeypatch)
+    learner.learn(first)
+    learner.add_texts(["a hat"])
+    learner.learn(second)
+    assert counts == [1], "only the new one"
+    assert torch.equal(learner.text_NT[:-1], before)
+
+
+def test_after_a_step_what_was_learned_from_is_fresh_and_the_rest_takes_turns(small: Settings) -> None:
+    _, examples, _ = halves(small)
+    some = small.override({"training.text_refresh_items": 3, "training.text_learning_rate": 0.01})
+    learner = learner_of(some)
+    dormant = [f"a hat of {number} feathers" for number in range(8)]
+    learner.add_texts(dormant)
+    stale = learner.text_NT.clone()
+    turned: set[int] = set()
+    for number in range(7):
+        learner.learn(examples)
+        fresh = learner.cache.vectors(learner.texts)
+        is_fresh = (learner.text_NT - fresh).abs().amax(1) < 1e-6
+        assert bool(is_fresh[:12].all()), "items with a gradient"
+        moved = (learner.text_NT[12:] != stale[12:]).any(1)
+        assert int(moved.sum()) <= 3, f"round {number}"
+        turned |= set(moved.nonzero()[:, 0].tolist())
+        stale = learner.text_NT.clone()
+    assert turned == set(range(8)), "everything had its turn"
+
+
+def test_full_tuning_takes_every_gradient_and_the_others_the_largest(
+    small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, examples, _ = halves(small)
+    taken: dict[str, int] = {}
+    for method in ("lora", "full"):
+        learner = learner_of(small.override({"text.tuning": method, "training.text_items_per_step": 4}))
+        whole = learner.backward_text
+        monkeypatch.setattr(
+            learner, "backward_text", lambda rows, g, m=method, w=whole: (taken.update({m: len(rows)}), w(rows, g))[1]
+        )
+        learner.learn(examples)
+    assert taken == {"lora": 4, "full": 12}
