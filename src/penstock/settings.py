@@ -157,6 +157,7 @@ class BacktestSettings(Section):
 class LinearSettings(Section):
     negatives: int = Field(ge=1)
     popular_negative_share: float = Field(ge=0, le=1)
+    requests_per_window: int = Field(ge=1)
     epochs: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     l2: float = Field(ge=0)
