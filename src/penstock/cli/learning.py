@@ -46,20 +46,29 @@ def _show_round(screen: Screen, data: dict[str, Any]) -> None:
     "backtest",
     click.option("--data", "folder", type=FOLDER, required=True, help="Dataset folder."),
     click.option("--out", type=FOLDER, required=True, help="Folder for rankings, summary.json and the report."),
-    click.option("--cadence", help="Update intervals, by commas: 15m, 1h, 1d, never."),
-    click.option("--windows", type=click.IntRange(1), help="Equal windows: fresh learns after each, never does not."),
+    click.option("--cadence", help="Update intervals, by commas: 15m, 1h, 1d, never; fresh: after each window."),
+    click.option("--windows", type=click.IntRange(1),
+                 help="Equal windows of scoring; without --cadence: fresh learns after each, never does not."),
     click.option("--warmup", type=click.FloatRange(0, 1, min_open=True, max_open=True),
                  help="Share of the log that is learned before scoring begins."),
+    click.option("--baselines", "all_baselines", is_flag=True, help="Every baseline, not only the quick ones."),
+    click.option("--restart", is_flag=True, help="Forget what OUT holds; without it, go on where it was left."),
 )  # fmt: skip
 def backtest(
-    output: Output, folder: Path, out: Path, cadence: str | None, windows: int | None, warmup: float | None
+    output: Output,
+    folder: Path,
+    out: Path,
+    cadence: str | None,
+    windows: int | None,
+    warmup: float | None,
+    all_baselines: bool,
+    restart: bool,
 ) -> Answer:
     """Say what a fresher model would have brought on a log: score each window, then learn from it.
 
-    Without --cadence and --windows, params.yaml's backtest section says which.
+    Without --cadence and --windows, params.yaml's backtest section says which. A run that was stopped goes on when it
+    is started again with the same arguments.
     """
-    if cadence is not None and windows is not None:
-        raise click.UsageError("--cadence and --windows exclude each other: intervals of time, or equal windows")
     from penstock.evaluation.prequential import cadence_seconds
 
     changes: dict[str, Any] = {"windows": windows, "warmup": warmup}
@@ -69,21 +78,23 @@ def backtest(
         if cadence is None
         else list(dict.fromkeys(name.strip() for name in cadence.split(",")))
     )
-    if windows is not None:
+    if windows is not None and cadence is None:
         cadences = ["fresh", "never"]
     for name in cadences:
         if name not in ("fresh", "never"):
             cadence_seconds(name)
+    from penstock.pipeline.backtest_baselines import DEFAULT_NAMES
     from penstock.pipeline.backtest_run import run_backtest
 
+    baselines = None if all_baselines else DEFAULT_NAMES
     with progress() as advance:
-        summary = run_backtest(folder, out, settings, cadences, advance)
+        summary = run_backtest(folder, out, settings, cadences, advance, baselines, restart)
     return Answer(summary, lambda screen: _show_backtest(screen, summary, out))
 
 
 def _show_backtest(screen: Screen, summary: dict[str, Any], out: Path) -> None:
     from penstock.evaluation.comparison import METRICS
-    from penstock.evaluation.report import gain_sentence
+    from penstock.evaluation.words import gain_sentence, pays_sentences
 
     columns = list(METRICS.values())
     rows = [[name, *(row[column] for column in columns)] for name, row in summary["methods"].items()]
@@ -92,6 +103,8 @@ def _show_backtest(screen: Screen, summary: dict[str, Any], out: Path) -> None:
     for name, other in others.items():
         if fresh and other:
             screen.line(gain_sentence(summary[name], fresh, other, summary["confidence"]))
+    for line in pays_sentences(summary["cadences"]):
+        screen.line(line)
     screen.line(f"report: {out / 'report.html'}")
 
 

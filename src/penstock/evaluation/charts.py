@@ -13,6 +13,7 @@ from penstock.errors import GateError
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 900, 62, 170, 14, 30
 SERIES = 6
+MAX_LOG_TICKS = 8
 ROW = 28
 Point = tuple[float, float]
 Interval = tuple[float, float | None, float | None]
@@ -28,8 +29,10 @@ class Line:
     model: bool
 
 
-def line_chart(lines: Sequence[Line], title: str, height: int = 320, from_zero: bool = True) -> str:
+def line_chart(lines: Sequence[Line], title: str, height: int = 320, with_zero: bool = False) -> str:
     """Lines over time (x in UTC seconds); models in colour, the others grey and dashed.
+
+    The axis holds 0 unless all values are positive and close together; `with_zero`: always, as differences need it.
 
     Raises:
         GateError: no line has a point.
@@ -38,8 +41,9 @@ def line_chart(lines: Sequence[Line], title: str, height: int = 320, from_zero: 
     ys = [y for line in lines for _, y in line.points]
     if not xs:
         raise GateError(f"chart “{title}”: no line has a point")
-    low, high = (min(0.0, *ys) if from_zero else min(ys), max(*ys, 0.0) if from_zero else max(ys))
-    ticks = nice_ticks(low, high)
+    if with_zero or min(ys) <= max(ys) / 2:
+        ys.append(0.0)
+    ticks = nice_ticks(min(ys), max(ys))
     place_x = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     place_y = _scale(ticks[0], ticks[-1], height - BOTTOM, TOP)
     parts = [_grid_y(ticks, place_y), _time_axis(min(xs), max(xs), place_x, height)]
@@ -128,16 +132,16 @@ def cost_chart(points: Mapping[str, tuple[float, float, float | None, float | No
         raise GateError(f"chart “{title}”: nothing to draw")
     height = 300
     costs = [cost for cost, *_ in points.values() if cost > 0] or [1.0]
-    first, last = math.floor(math.log10(min(costs))), math.ceil(math.log10(max(costs)) + 1e-9)
-    last = max(last, first + 1)
-    place_x = _scale(first, last, LEFT + 70, WIDTH - RIGHT)
+    marks = log_ticks(min(costs), max(costs))
+    place_x = _scale(math.log10(marks[0]), math.log10(marks[-1]), LEFT + 70, WIDTH - RIGHT)
     values = [value for _, *row in points.values() for value in row if value is not None]
     ticks = nice_ticks(min(0.0, *values), max(0.0, *values))
     place_y = _scale(ticks[0], ticks[-1], height - BOTTOM - 12, TOP)
     parts = [_grid_y(ticks, place_y), _rule(LEFT, place_y(0), WIDTH - RIGHT, place_y(0), "zero")]
-    for power in range(first, last + 1):
-        parts.append(_rule(place_x(power), TOP, place_x(power), height - BOTTOM - 12, "grid"))
-        parts.append(_text(place_x(power), height - 24, f"{10.0**power:,g} s", "tick middle"))
+    for mark in marks:
+        x = place_x(math.log10(mark))
+        parts.append(_rule(x, TOP, x, height - BOTTOM - 12, "grid"))
+        parts.append(_text(x, height - 24, f"{mark:,g} s", "tick middle"))
     parts.append(
         _text((LEFT + WIDTH - RIGHT) / 2, height - 6, "seconds of learning over the whole stream", "tick middle")
     )
@@ -150,9 +154,23 @@ def cost_chart(points: Mapping[str, tuple[float, float, float | None, float | No
     return _svg(parts, height, title)
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten that enclose [low, high]; powers of ten alone where there would be many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 2)
+    for factors in ((1, 2, 5), (1,)):
+        every = [factor * 10.0**power for power in powers for factor in factors]
+        first = max(index for index, mark in enumerate(every) if mark <= low * (1 + 1e-9))
+        last = min(index for index, mark in enumerate(every) if mark >= high * (1 - 1e-9) and index > first)
+        if last - first <= MAX_LOG_TICKS:
+            break
+    return every[first : last + 1]
+
+
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers that enclose [low, high], evenly apart."""
-    span = (high - low) or abs(high) or 1.0
+    span = high - low
+    if span <= max(1e-9 * abs(low), 1e-9 * abs(high), 1e-9):
+        span = abs(high) if abs(high) > 1e-9 else 1.0
     raw = span / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)

@@ -115,7 +115,7 @@ def _running(curves: Mapping[str, Curve], models: list[str], stale: str | None) 
         theirs = [row for row in curves[stale] if row["window"] in shared]
         gain_W = running_gain(ours, theirs).tolist()
         lines.append(Line(name, f"{gain_W[-1]:+.4f}", list(zip(_times(ours), gain_W, strict=True)), True))
-    return line_chart(lines, f"NDCG@10 gained over {stale}, all requests so far", 220) if lines else ""
+    return line_chart(lines, f"NDCG@10 gained over {stale}, all requests so far", 220, True) if lines else ""
 
 
 def _interval(gap: Mapping[str, Any]) -> Interval:
@@ -127,12 +127,13 @@ def _cadences(summary: Summary) -> dict[str, Any] | None:
         return None
     found = summary["cadences"]
     slowest = found["order"][0]
-    points = {slowest: (found["costs"][slowest]["learn_s"], 0.0, None, None)}
-    points |= {
-        name: (found["costs"][name]["learn_s"], *_interval(gap))
-        for name, gap in found["against_slowest"].items()
-        if gap is not None
+    gaps = found["against_slowest"]
+    points: dict[str, tuple[float, float, float | None, float | None]] = {
+        name: (found["costs"][name]["learn_s"], *_interval(gaps[name]))
+        for name in reversed(found["order"])  # fastest first, as everywhere: so a cadence keeps its colour
+        if name in gaps and gaps[name] is not None
     }
+    points[slowest] = (found["costs"][slowest]["learn_s"], 0.0, None, None)
     steps = {step["faster"]: step["difference"] for step in found["steps"]}
     rows = []
     for name in found["order"]:

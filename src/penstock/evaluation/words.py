@@ -3,7 +3,7 @@
 A gap is what `comparison.difference` returns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NEAR = 0.05
@@ -109,13 +109,23 @@ def slice_sentences(gaps: Mapping[str, Gap | None]) -> list[str]:
 def forgetting_sentence(name: str, found: Mapping[str, Any], limit: float) -> str:
     """What of the first stream window the final model still knows; `limit` in AUC."""
     parts = []
-    for earlier, words in (("before", "when it was fresh"), ("after", "just after it was learned")):
-        gap = found[f"end_minus_{earlier}"]
+    gaps = [found["end_minus_before"], found["end_minus_after"]]
+    for earlier, gap in zip(("before", "after"), gaps, strict=True):
+        words = "when it was fresh" if earlier == "before" else "just after it was learned"
         interval = "" if gap["low"] is None else f" [{100 * gap['low']:+.2f}, {100 * gap['high']:+.2f}]"
         parts.append(f"{100 * gap['auc']:+.2f} points{interval} against {100 * found[f'auc_{earlier}']:.2f} {words}")
-    lost = -min(found["end_minus_before"]["auc"], found["end_minus_after"]["auc"])
-    verdict = "within" if lost <= limit else "beyond"
     return (
         f"“{name}”: the first stream window's AUC under the final model is {100 * found['auc_end']:.2f}: "
-        f"{'; '.join(parts)}; {verdict} the {100 * limit:.1f} points that may be lost ({found['requests']} requests)."
+        f"{'; '.join(parts)}. {_forgotten(gaps, limit)} ({found['requests']} requests)."
     )
+
+
+def _forgotten(gaps: Sequence[Mapping[str, Any]], limit: float) -> str:
+    """Whether more than `limit` was lost, as far as the intervals can tell."""
+    points = f"{100 * limit:.1f} points that may be lost"
+    if any(gap["high"] is not None and gap["high"] < -limit for gap in gaps):
+        return f"That is more than the {points}"
+    if all(gap["low"] is not None and gap["low"] >= -limit for gap in gaps):
+        return f"That is within the {points}"
+    on_average = "within" if all(gap["auc"] >= -limit for gap in gaps) else "beyond"
+    return f"The mean is {on_average} the {points}, but the intervals are too wide to tell"

@@ -4,7 +4,7 @@ Half-lives, weights and the rest are chosen on the last quarter of the warm-up (
 A name with ", stale" behind it is the same ranker left as the warm-up made it.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +25,7 @@ from penstock.evaluation.baselines import (
 from penstock.evaluation.prequential import RankedRequests
 from penstock.pipeline.backtest import Backtest, make_track
 from penstock.pipeline.baseline_tuning import Tuned, tune_baselines, variants_of
-from penstock.pipeline.contenders import Contender, Counted, empty_state, run_contender
+from penstock.pipeline.contenders import Contender, Counted, Run, empty_state, run_contender
 from penstock.pipeline.linear_ranker import LinearRanker
 
 STALE = ", stale"
@@ -46,21 +46,38 @@ def run_baselines(
     Raises:
         SettingsError: a name that is none; EASE over more items than it can invert.
     """
+    facts = {} if facts is None else facts
+    facts["settings"] = {}
+    ranked: dict[str, RankedRequests] = {}
+    for name, run, chosen in each_baseline(backtest, names):
+        ranked[name] = run.ranked
+        facts[name] = {"learn_s": run.learn_s, "warm_up_s": run.warm_up_s, "score_s": run.score_s}
+        facts["settings"] = chosen
+    return ranked
+
+
+def each_baseline(
+    backtest: Backtest, names: Sequence[str], finished: Collection[str] = ()
+) -> Iterator[tuple[str, Run, dict[str, Any]]]:
+    """One baseline after the other, so that a caller may keep each and forget it; and what was chosen so far.
+
+    Args:
+        names: as `run_baselines`; the choice of settings depends on them all.
+        finished: those of `names` that are not wanted again.
+
+    Raises:
+        SettingsError: as `run_baselines`.
+    """
     unknown = [name for name in names if name.removesuffix(STALE) not in CONTENDERS]
     if unknown:
         raise SettingsError(f"baselines: {', '.join(unknown)} unknown, expected some of {', '.join(CONTENDERS)}")
-    facts = {} if facts is None else facts
-    ranked: dict[str, RankedRequests] = {}
     made = Made(backtest, {name.removesuffix(STALE) for name in names})
     for name in names:
         kind = name.removesuffix(STALE)
-        if kind == OwnRepeats.name and not backtest.dataset.meta.repeats:
+        if name in finished or (kind == OwnRepeats.name and not backtest.dataset.meta.repeats):
             continue
         run = run_contender(backtest, CONTENDERS[kind](made), learns=not name.endswith(STALE))
-        ranked[name] = run.ranked
-        facts[name] = {"learn_s": run.learn_s, "warm_up_s": run.warm_up_s, "score_s": run.score_s}
-    facts["settings"] = made.facts
-    return ranked
+        yield name, run, made.facts
 
 
 class Made:
@@ -138,3 +155,11 @@ CONTENDERS: dict[str, Callable[[Made], Contender]] = {
     LinearRanker.name: Made.linear,
     "SASRec": Made.sasrec,
 }
+
+
+def applicable(backtest: Backtest) -> list[str]:
+    """The names of all baselines that this log allows: no repeats where they do not count, no EASE too large."""
+    left_out = set() if backtest.dataset.meta.repeats else {OwnRepeats.name}
+    if len(backtest.dataset.catalogue) > backtest.settings.baselines.ease_max_items:
+        left_out.add(Ease.name)
+    return [name for name in CONTENDERS if name not in left_out]

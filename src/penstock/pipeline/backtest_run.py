@@ -14,9 +14,8 @@ import polars as pl
 
 from penstock.data.dataset import read_dataset
 from penstock.data.tables import replace_file
-from penstock.evaluation.prequential import RankedRequests
 from penstock.pipeline.backtest import Backtest, Progress, interval_of
-from penstock.pipeline.backtest_baselines import DEFAULT_NAMES, run_baselines
+from penstock.pipeline.backtest_baselines import DEFAULT_NAMES, STALE, applicable, each_baseline
 from penstock.pipeline.backtest_store import (
     PART_FILE,
     REQUESTS,
@@ -39,7 +38,7 @@ def run_backtest(
     settings: Settings,
     cadences: list[str],
     progress: Progress,
-    baselines: Sequence[str] = DEFAULT_NAMES,
+    baselines: Sequence[str] | None = DEFAULT_NAMES,
     restart: bool = False,
 ) -> dict[str, Any]:
     """Replay the log in `folder` at every cadence and write what came of it into `out`.
@@ -53,7 +52,7 @@ def run_backtest(
     Args:
         cadences: "fresh" (learns after each protocol window), intervals as "1h", "never".
         progress: called with (what, done, all); "backtest" is the whole.
-        baselines: names of `backtest_baselines`.
+        baselines: names of `backtest_baselines`; None: all that the log allows.
         restart: forget what `out` holds.
 
     Raises:
@@ -69,14 +68,13 @@ def run_backtest(
     store = BacktestStore(out)
     out.mkdir(parents=True, exist_ok=True)
     with store.lock():
-        arguments = {"cadences": list(cadences), "baselines": list(baselines)}
+        names = applicable(backtest) if baselines is None else list(baselines)
+        arguments = {"cadences": list(cadences), "baselines": names}
         store.claim(fingerprint(folder, settings, arguments), restart)
         write_requests(backtest, out)
         runs = [TrackRun(backtest, store, name, sampled(backtest) if name == ordered[0] else set()) for name in ordered]
         windows = settings.backtest.windows
-        overall.expect(
-            {"warm-up": windows}, {run.name: len(run.groups) for run in runs}, dict.fromkeys(baselines, windows)
-        )
+        overall.expect({"warm-up": windows}, {run.name: len(run.groups) for run in runs}, dict.fromkeys(names, windows))
         if not all(run.kept.finished for run in runs):
             warm_up(backtest, store)
         overall("warm-up", windows, windows)
@@ -84,12 +82,8 @@ def run_backtest(
             run.run()
             overall(run.name, len(run.groups), len(run.groups))
         shutil.rmtree(store.warm_up, ignore_errors=True)
-        names = []
-        for name in baselines:
-            if run_one_baseline(backtest, store, name):
-                names.append(name)
-            overall(name, windows, windows)
-        return report(backtest, store, ordered, names)
+        kept = keep_baselines(backtest, store, names, overall)
+        return report(backtest, store, ordered, kept)
 
 
 class Overall:
@@ -106,6 +100,8 @@ class Overall:
             self.total |= part
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        if (self.done.get(what), self.total.get(what)) == (done, total):
+            return
         self.done[what], self.total[what] = done, total
         self.progress(what, done, total)
         self.progress("backtest", sum(self.done.values()), sum(self.total.values()))
@@ -123,25 +119,27 @@ def warm_up(backtest: Backtest, store: BacktestStore) -> None:
     save_checkpoint(learner, state, Carried(), store.warm_up)
 
 
-def run_one_baseline(backtest: Backtest, store: BacktestStore, name: str) -> bool:
-    """Rank with one baseline and keep it; whether it applies to this log."""
-    kept = store.baseline(name)
-    if kept.finished:
-        return bool(kept.facts()["applies"])
-    started = time.perf_counter()
-    found = run_baselines(backtest, [name])
-    ranked = found.get(name, RankedRequests())
-    columns = {
-        "request_id": ranked.request_id,
-        "items": ranked.items,
-        "ranks": backtest.ranks(ranked.request_id, ranked.items),
-        "widened": [None] * len(ranked.items),
-        "auc": ranked.auc,
-        "earlier": ranked.earlier_events,
-    }
-    kept.write_part(0, pl.DataFrame(columns, schema=PART_FILE).sort("request_id"), {})
-    kept.finish(1, {"applies": name in found, "seconds": time.perf_counter() - started})
-    return name in found
+def keep_baselines(backtest: Backtest, store: BacktestStore, names: list[str], progress: Progress) -> list[str]:
+    """Rank with each baseline that is not kept yet, one in memory at a time; the names of those that apply."""
+    finished = [name for name in names if store.baseline(name).finished]
+    if len(finished) < len(names):
+        for name, run, chosen in each_baseline(backtest, names, finished):
+            ranked = run.ranked
+            columns = {
+                "request_id": ranked.request_id,
+                "items": ranked.items,
+                "ranks": backtest.ranks(ranked.request_id, ranked.items),
+                "widened": [None] * len(ranked.items),
+                "auc": ranked.auc,
+                "earlier": ranked.earlier_events,
+            }
+            kept = store.baseline(name)
+            kept.write_part(0, pl.DataFrame(columns, schema=PART_FILE).sort("request_id"), {})
+            seconds = {"learn_s": run.learn_s, "warm_up_s": run.warm_up_s, "score_s": run.score_s}
+            kept.finish(1, {**seconds, "setting": chosen.get(name.removesuffix(STALE))})
+    for name in names:
+        progress(name, backtest.settings.backtest.windows, backtest.settings.backtest.windows)
+    return [name for name in names if store.baseline(name).finished]
 
 
 def sampled(backtest: Backtest) -> set[int]:

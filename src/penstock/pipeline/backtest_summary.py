@@ -134,11 +134,10 @@ def _measured(
 ) -> dict[str, Any]:
     """Seconds of every part, summed over all the runs that it took."""
     found: dict[str, Any] = read_json(store.progress / "warm-up.json")
-    for name in cadences:
-        found[f"{name}_score_s"] = facts[name]["score_s"]
-    for name in baselines:
-        found[f"{name}_s"] = facts[name]["seconds"]
-    found["total_s"] = sum(value for key, value in found.items() if key != "warm_up_learn_s") + sum(
-        facts[name]["learn_s"] for name in cadences
-    )
+    found |= {f"{name}_score_s": facts[name]["score_s"] for name in cadences}
+    keys = ("learn_s", "warm_up_s", "score_s")
+    spent = sum(facts[name]["learn_s"] + facts[name]["score_s"] for name in cadences)
+    spent += sum(facts[name][key] for name in baselines for key in keys)
+    found["total_s"] = found["warm_up_s"] + spent
+    found["baselines"] = {name: {key: facts[name][key] for key in (*keys, "setting")} for name in baselines}
     return found

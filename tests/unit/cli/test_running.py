@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from penstock.cli.screen import age
+from penstock.cli.screen import TimeLeft, age
 
 
 def free_port() -> int:
@@ -99,7 +99,7 @@ def test_a_round_with_nothing_pending_is_skipped(answer) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "found"),
     [
-        (("--cadence", "1h", "--windows", "4"), 2, "exclude each other"),
+        (("--cadence", "1h,,never", "--windows", "4"), 1, "cadence ''"),
         (("--windows", "0"), 2, "--windows"),
         (("--warmup", "1"), 2, "--warmup"),
         (("--cadence", "1h,soon"), 1, "'soon'"),
@@ -119,3 +119,13 @@ def test_an_unknown_stage_is_a_usage_error(answer) -> None:
 )
 def test_ages_as_one_says_them(seconds: float | None, text: str | None) -> None:
     assert age(seconds) == text
+
+
+def test_time_left_goes_by_the_pace_since_it_was_first_heard_of() -> None:
+    now_s = 0.0
+    left = TimeLeft(lambda: now_s)
+    assert left.text("1h", 30, 40) == ""
+    now_s = 50.0
+    assert left.text("1h", 35, 40) == "about 50 s left"
+    now_s = 100.0
+    assert left.text("1h", 40, 40) == ""

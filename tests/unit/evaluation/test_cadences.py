@@ -89,7 +89,7 @@ def test_forgetting_pairs_the_requests_that_have_an_auc_at_every_moment() -> Non
     assert [found["end_minus_after"][key] for key in ("auc", "low", "high")] == pytest.approx([-0.1, -0.2, 0.0])
     said = forgetting_sentence("fresh", found, 0.003)
     assert "-10.00 points [-20.00, +0.00] against 85.00 just after it was learned" in said
-    assert "beyond the 0.3 points" in said
+    assert "The mean is beyond the 0.3 points that may be lost, but the intervals are too wide to tell" in said
     assert forgetting({3: "c"}, {name: {3: one[3]} for name, one in moments.items()}, BOOTSTRAP) is None
 
 
@@ -98,7 +98,16 @@ def test_forgetting_of_one_user_has_no_interval() -> None:
     found = forgetting({1: "a", 2: "a"}, moments, BOOTSTRAP)
     assert found is not None
     assert found["end_minus_after"] == {"auc": 0.0, "low": None, "high": None}
-    assert "within the 0.3 points" in forgetting_sentence("fresh", found, 0.003)
+    assert "too wide to tell" in forgetting_sentence("fresh", found, 0.003)
+
+
+@pytest.mark.parametrize(("lost", "words"), [(0.0, "That is within the 0.3"), (0.1, "That is more than the 0.3")])
+def test_forgetting_is_judged_where_the_interval_allows(lost: float, words: str) -> None:
+    fresh = dict.fromkeys(range(9), 0.6)
+    moments = {"before": fresh, "after": fresh, "end": {number: auc - lost for number, auc in fresh.items()}}
+    found = forgetting({number: f"u{number}" for number in fresh}, moments, BOOTSTRAP)
+    assert found is not None
+    assert words in forgetting_sentence("fresh", found, 0.003)
 
 
 def test_users_and_items_that_moved() -> None:

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from penstock.errors import GateError
-from penstock.evaluation.charts import Line, bars, cost_chart, forest, line_chart, nice_ticks
+from penstock.evaluation.charts import Line, bars, cost_chart, forest, line_chart, log_ticks, nice_ticks
 
 
 def test_a_line_chart_holds_every_point_in_its_frame() -> None:
@@ -65,9 +65,27 @@ def test_ticks_are_round_and_enclose(low: float, high: float, ticks: list[float]
     assert nice_ticks(low, high) == pytest.approx(ticks)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(1.9, 7.4, [1, 2, 5, 10]), (10, 10, [10, 20]), (3, 90_000, [1, 10, 100, 1000, 10_000, 100_000])],
+)
+def test_logarithmic_ticks_enclose(low: float, high: float, ticks: list[float]) -> None:
+    assert log_ticks(low, high) == pytest.approx(ticks)
+
+
+def test_values_close_together_fill_the_chart() -> None:
+    tree = ElementTree.fromstring(line_chart([Line("a", "", [(0.0, 0.60), (1.0, 0.64)], True)], "t"))
+    assert "0.60" in [text.text for text in tree.findall("text")]
+    assert "0" not in [text.text for text in tree.findall("text")]
+    tree = ElementTree.fromstring(line_chart([Line("a", "", [(0.0, 0.60), (1.0, 0.64)], True)], "t", with_zero=True))
+    assert "0" in [text.text for text in tree.findall("text")]
+
+
 def test_ticks_of_a_single_value() -> None:
-    ticks = nice_ticks(0.0, 0.0)
-    assert ticks[0] <= 0 < ticks[-1]
+    for value in (0.0, 0.1):
+        ticks = nice_ticks(value, value + 1e-17)
+        assert ticks[0] <= value <= ticks[-1]
+        assert ticks[0] < ticks[-1]
 
 
 @pytest.mark.parametrize("draw", [forest, bars, cost_chart])

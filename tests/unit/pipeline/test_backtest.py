@@ -9,13 +9,15 @@ import polars as pl
 import pytest
 from core_bench import small_settings
 
-from penstock.data.dataset import Dataset, DatasetMeta, write_dataset
+from penstock.data.dataset import Dataset, DatasetMeta, read_dataset, write_dataset
 from penstock.errors import EmptyWindow, SettingsError
+from penstock.pipeline.backtest import Backtest
 from penstock.pipeline.backtest_run import run_backtest
 from penstock.records import CATALOGUE_COLUMNS, EVENT_COLUMNS
 from penstock.settings import Settings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+CADENCES = ["2h", "fresh", "never"]
 
 
 def small_log(folder: Path, repeats: bool, scramble_from: int | None = None) -> pl.DataFrame:
@@ -52,7 +54,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: str) -> Set
 
 def run(settings: Settings, root: Path, **log: object) -> tuple[pl.DataFrame, Path]:
     events = small_log(root / "data", **log)  # type: ignore[arg-type]
-    run_backtest(root / "data", root / "out", settings, ["fresh", "never"], lambda what, done, total: None)
+    run_backtest(root / "data", root / "out", settings, CADENCES, lambda what, done, total: None)
     return events, root / "out"
 
 
@@ -68,13 +70,15 @@ def test_requests_and_rankings_fit_one_another_and_the_protocol(plain: tuple[pl.
     assert requests.schema["at"] == pl.Datetime("us")
     stream = events[180:]
     assert len(requests) == len(stream)
-    edges = [stream["at"][0] + (stream["at"][-1] - stream["at"][0]) * n / 4 for n in range(5)]
-    for name in ("fresh", "never"):
+    first, length = stream["at"][0], stream["at"][-1] - stream["at"][0]
+    every = {"2h": timedelta(hours=2), "fresh": length / 4, "never": length / 4}
+    for name in CADENCES:
+        edges = [first + every[name] * n for n in range(round(length / every[name] + 0.5))]
         rankings = pl.read_parquet(out / name / "rankings.parquet")
         assert sorted(rankings["request_id"]) == sorted(requests["request_id"])
         for at, items in requests.join(rankings, on="request_id").select("at", "items").iter_rows():
-            window = max(n for n in range(4) if edges[n] <= at.replace(tzinfo=UTC))
-            known = set(events.filter(pl.col("at") < edges[window])["item_id"])
+            began = max(edge for edge in edges if edge <= at.replace(tzinfo=UTC))
+            known = set(events.filter(pl.col("at") < began)["item_id"])
             assert set(items) == known
             assert len(items) == len(known)
     summary = json.loads((out / "summary.json").read_text())
@@ -95,17 +99,65 @@ def test_no_ranking_sees_what_came_later(plain: tuple[pl.DataFrame, Path], setti
     cut = 250
     events, scrambled = run(settings, tmp_path, repeats=True, scramble_from=cut)
     moment = events["at"][cut].replace(tzinfo=None)
-    for name in ("fresh", "never"):
+    for name in CADENCES:
         before = [
             pl.read_parquet(out / "requests.parquet")
             .join(pl.read_parquet(out / name / "rankings.parquet"), on="request_id")
-            .filter(pl.col("at") <= moment)
-            .sort("request_id")["items"]
-            .to_list()
+            .join(pl.read_parquet(out / name / "scores.parquet"), on="request_id")
+            .filter(pl.col("at") < moment)
+            .sort("request_id")
             for out in (plain[1], scrambled)
         ]
         assert len(before[0]) > 60
-        assert before[0] == before[1]
+        assert before[0].equals(before[1])
+        recalls = [
+            json.loads((out / name / "backtest-track.json").read_text())["recall"] for out in (plain[1], scrambled)
+        ]
+        numbers = before[0]["request_id"].cast(str).to_list()
+        assert [recalls[0].get(number) for number in numbers] == [recalls[1].get(number) for number in numbers]
+        assert bool(recalls[0]) == (name == CADENCES[0])
+
+
+def test_unseen_items_are_ranked_once_they_are_on_offer(plain: tuple[pl.DataFrame, Path]) -> None:
+    slices = json.loads((plain[1] / "summary.json").read_text())["slices"]
+    unseen, widened = slices["unseen items"]["methods"], slices["unseen items, all on offer"]["methods"]
+    assert unseen["fresh"]["requests"] == widened["fresh"]["requests"] > 0
+    assert unseen["never"]["recall@100"] == unseen["popularity"]["recall@100"] == 0.0
+    assert unseen["2h"]["recall@100"] > 0.0  # seen by then: an update within the protocol's window
+    assert set(widened) == set(CADENCES)
+    assert widened["fresh"]["recall@100"] == 1.0  # 21 items in all, so every one is among the first hundred
+
+
+def test_the_summary_weighs_cadences_forgetting_and_sources(plain: tuple[pl.DataFrame, Path]) -> None:
+    summary = json.loads((plain[1] / "summary.json").read_text())
+    assert summary["cadences"]["order"] == ["never", "fresh", "2h"]
+    assert (summary["fresh"], summary["stale"]) == ("2h", "never")
+    costs = summary["cadences"]["costs"]
+    assert costs["never"]["updates"] == 0 < costs["fresh"]["updates"] == 4
+    assert costs["2h"]["learned_requests"] == costs["fresh"]["learned_requests"] == 120
+    assert costs["2h"]["updates"] < 15  # eight requests a window: weights move once enough of them wait
+    first = {name: one["requests"] for name, one in summary["forgetting"].items()}
+    assert first == {"2h": 30, "fresh": 30}
+    recall = summary["candidate_recall"]
+    assert (recall["requests"], recall["track"]) == (120, "2h")
+    assert recall["sources"]["union"]["recall"] >= max(
+        recall["sources"][name]["recall"] for name in ("trending", "repeats", "co-occurrence")
+    )
+    html = (plain[1] / "report.html").read_text()
+    for words in ("At which cadence it stops paying", "Who gains and who loses", "Forgetting", "Candidate recall"):
+        assert words in html
+    assert "http" not in html
+
+
+def test_groups_hold_every_event_once_and_no_empty_window(settings: Settings, tmp_path: Path) -> None:
+    small_log(tmp_path, repeats=True)
+    backtest = Backtest(read_dataset(tmp_path), settings, tmp_path, lambda *_: None)
+    for every_s in (None, 60.0, 7200.0, 86400.0, 1e9):
+        groups = backtest.groups(every_s)
+        windows = [window for group in groups for window in group]
+        assert pl.concat([window.events for window in windows]).equals(backtest.stream)
+        assert all(len(window.events) for window in windows)
+        assert len(groups) <= settings.backtest.windows
 
 
 def test_a_log_too_short_and_a_cadence_that_is_none(settings: Settings, tmp_path: Path) -> None:
