@@ -33,7 +33,7 @@ def run(name: str, source: Path, out: Path) -> dict[str, Any]:
     settings = load_settings().override({"backtest.windows": 40, "backtest.warmup": 0.6})
     import_source(STREAMS[name], source, out / name / "data", {})
     started = time.perf_counter()
-    summary = run_backtest(out / name / "data", out / name, settings, ["fresh", "never"], note)
+    summary = run_backtest(out / name / "data", out / name, settings, ["fresh", "never"], note, restart=True)
     summary["wall_s"] = time.perf_counter() - started
     return summary
 

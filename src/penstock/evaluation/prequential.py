@@ -61,7 +61,7 @@ def split_stream(events: pl.DataFrame, warmup: float) -> tuple[pl.DataFrame, pl.
 
 
 def equal_windows(stream: pl.DataFrame, count: int | None = None, length_s: float | None = None) -> list[Window]:
-    """The stream cut into `count` windows of equal duration, or into windows of `length_s` seconds."""
+    """The stream, in time order, cut into `count` windows of equal duration, or into windows of `length_s` seconds."""
     at_s = stream["at"].dt.timestamp("us").to_numpy() / 1e6
     first, last = float(at_s[0]), float(at_s[-1])
     if length_s is not None:
@@ -71,8 +71,10 @@ def equal_windows(stream: pl.DataFrame, count: int | None = None, length_s: floa
         assert count is not None
         edges = np.linspace(first, last, count + 1)
     place_E = np.clip(np.searchsorted(edges, at_s, side="right") - 1, 0, count - 1)
+    # Slices, not copies: a quarter of an hour cuts a year into 35,000 windows.
+    cut = np.searchsorted(place_E, np.arange(count + 1))
     return [
-        Window(index, float(edges[index]), float(edges[index + 1]), stream.filter(pl.Series(place_E == index)))
+        Window(index, float(edges[index]), float(edges[index + 1]), stream[int(cut[index]) : int(cut[index + 1])])
         for index in range(count)
     ]
 
