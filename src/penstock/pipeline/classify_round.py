@@ -19,6 +19,7 @@ from penstock.inference.sessions import Session
 from penstock.metrics import class_log_loss, correct
 from penstock.model.classifier import LOGIT_SCALE
 from penstock.pipeline.measures import folder_mb, largest_difference, median_ms
+from penstock.pipeline.stages import Stages
 from penstock.settings import Settings
 from penstock.training.checkpoint import Carried
 from penstock.training.learner import Learner, LearnReport
@@ -82,9 +83,10 @@ class ClassifyRound:
         label_R = np.array([self.state.row_of[item] for item in events["item_id"].to_list()], np.int64)
         return Labelled(np.array([known[text] for text in texts], np.int64), label_R)
 
-    def write(self, writer: BundleWriter, cache: Path) -> None:
+    def write(self, writer: BundleWriter, cache: Path, stages: Stages) -> None:
         """Export and measure on the held-out texts."""
         text, head = self._write_graphs(writer, cache)
+        stages.done("export")
         texts = self._held["query"].to_list()
         if not texts:
             raise EmptyWindow("no labelled text is left to measure the gates on; the snapshot is too small")
@@ -99,6 +101,7 @@ class ClassifyRound:
         self.carried.held_out = held
         self.metrics = {"held_out_accuracy": float(self.challenger_scores.primary.mean())}
         self._latency_ms = median_ms(lambda: head.run(text=text.encode(texts[:1])[0]))
+        stages.done("held-out scores")
 
     def write_unjudged(self, writer: BundleWriter, cache: Path) -> float:
         """Export with nothing held out. Returns the parity error, measured on texts that were learned from."""

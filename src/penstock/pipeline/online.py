@@ -29,6 +29,7 @@ from penstock.pipeline.ledger import begin, missed_snapshots, record
 from penstock.pipeline.ledger import opened as opened
 from penstock.pipeline.ledger import round_lease as round_lease
 from penstock.pipeline.rank_round import RankRound
+from penstock.pipeline.stages import Stages
 from penstock.pipeline.tracked import track
 from penstock.records import GateReport, Lineage, Outcome, RoundResult, SnapshotManifest
 from penstock.registry.promotion import promote
@@ -144,6 +145,8 @@ def learn(settings: Settings, manifest: SnapshotManifest, validated: Validated) 
 
 
 def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validated: Validated) -> Trained:
+    stages = Stages()
+    stages.seconds["validate"] = validated.seconds
     round_id = round_id_of(manifest)
     registry = open_registry(settings, state)
     pointer = registry.champion_pointer()
@@ -152,18 +155,15 @@ def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validat
     work = ROUND_TASKS[settings.task](
         settings, learner, causal, dataset_of(settings).catalogue, champion, replace(carried)
     )
-    stages: dict[str, float] = {"validate": validated.seconds}
-    started = time.perf_counter()
+    stages.done("load")
     work.take_in()
     for missed in missed_snapshots(state, manifest, carried.snapshots):
         held = [entry.event_id for entry in list_quarantine(state, None, missed.snapshot_id)]
         work.observe(read_snapshot(missed).filter(~pl.col("event_id").is_in(held)))
         work.carried.snapshots = [*work.carried.snapshots, missed.snapshot_id]
-    stages["prepare"] = time.perf_counter() - started
-    started = time.perf_counter()
+    stages.done("new items and missed events")
     report, metrics = work.learn(validated.events)
-    stages["score and learn"] = time.perf_counter() - started
-    started = time.perf_counter()
+    stages.split("features and scores", {"learning": report.seconds, "encoder": report.text_seconds})
     lineage = Lineage(
         settings.task,
         round_id,
@@ -178,13 +178,14 @@ def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validat
     )
     folder = round_folder(settings, round_id)
     writer = BundleWriter(folder / "bundle")
-    work.write(writer, graph_cache(settings))
+    work.write(writer, graph_cache(settings), stages)
     digest = writer.finish(lineage, work.model_facts(), causal.spec)
-    stages["export and compare"] = time.perf_counter() - started
+    stages.done("manifest")
     work.carried.snapshots = [*work.carried.snapshots, manifest.snapshot_id]
     save_checkpoint(learner, causal, work.carried, folder / CHECKPOINT)
+    stages.done("checkpoint")
     metrics = {**metrics, **work.metrics, "loss": report.loss}
-    return Trained(manifest, work, report, folder / "bundle", digest, lineage, metrics, stages)
+    return Trained(manifest, work, report, folder / "bundle", digest, lineage, metrics, stages.seconds)
 
 
 def judge(settings: Settings, trained: Trained) -> Judged:

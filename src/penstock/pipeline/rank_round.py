@@ -17,6 +17,7 @@ from penstock.features.state import CausalState
 from penstock.inference.engine import RankEngine, TextEngine
 from penstock.inference.scorer import Scorer, one_request
 from penstock.pipeline.measures import LATENCY_CANDIDATES, folder_mb, largest_difference, median_ms
+from penstock.pipeline.stages import Stages
 from penstock.settings import Settings
 from penstock.text import item_texts
 from penstock.training.checkpoint import Carried
@@ -98,11 +99,14 @@ class RankRound:
             raise EmptyWindow(f"{len(events)} events hold no request that led to something; nothing to learn from")
         return self.learner.learn(examples)
 
-    def write(self, writer: BundleWriter, cache: Path) -> None:
+    def write(self, writer: BundleWriter, cache: Path, stages: Stages) -> None:
         """Export, measure on the held-out requests, and keep the state as it then stands."""
         engine = self._write_graphs(writer, cache)
+        stages.done("export")
         self._measure(engine, writer)
+        stages.done("held-out scores")
         writer.state(self.state)
+        stages.done("counters")
 
     def write_unjudged(self, writer: BundleWriter, cache: Path) -> float:
         """Export with nothing held out. Returns the parity error, measured on requests that were learned from."""
