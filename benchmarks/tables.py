@@ -1,0 +1,170 @@
+"""Writes the figures of results/*.json into docs/benchmarks.md, between its markers.
+
+python benchmarks/tables.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from measure import RESULTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+def row(*cells: object) -> str:
+    """One line of a table."""
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def head(*cells: str) -> list[str]:
+    """The first two lines of a table."""
+    return [row(*cells), "|" + "---|" * len(cells)]
+
+
+def times(value: float, target: float, at_most: bool = False) -> str:
+    """A ratio and whether it is what was aimed for."""
+    met = value <= target if at_most else value >= target
+    return f"{value:.3g}× (aim: {'≤' if at_most else '≥'} {target:g}×, {'met' if met else 'missed'})"
+
+
+def within(value: float, target: float, unit: str) -> str:
+    """An amount and whether it is at most what was aimed for."""
+    return f"{value:.3g} {unit} (aim: ≤ {target:g} {unit}, {'met' if value <= target else 'missed'})"
+
+
+def throughput(tree: dict[str, Any]) -> list[str]:
+    """Ours and the three rivals."""
+    ours = tree["ours"]
+    lines = [
+        f"{ours['requests']:,} requests a round, 20 past and 5 shown items, {tree['titles']:,} distinct titles.",
+        "",
+        *head("method", "requests/s", "ours is faster by", "NDCG@10 after n requests", "ours after n", "n"),
+    ]
+    aims = {"article": 300, "slots": 35, "sentence-transformers": 10}
+    words = {
+        "article": "the article's code",
+        "slots": "every slot encoded, no padding",
+        "sentence-transformers": "sentence-transformers, in-batch negatives",
+    }
+    for name, aim in aims.items():
+        found = tree[name]
+        lines.append(
+            row(
+                words[name], f"{found['requests_per_s']:.3g}", times(found["ours_is_faster_by"], aim),
+                f"{found['ndcg@10']:.4f}", f"{found['ours_ndcg@10_after_as_many']:.4f}", found["learned_requests"],
+            )
+        )  # fmt: skip
+    lines += [
+        row("penstock, features counted", f"{ours['requests_per_s']:.3g}", "", "", f"{ours['ndcg@10']:.4f}", "round"),
+        row("penstock, without features", f"{ours['requests_per_s_without_features']:.3g}", "", "", "", ""),
+        "",
+        f"A random order scores {tree['random_ndcg@10']:.4f}. Peak memory of ours {within(ours['peak_gb'], 4, 'GB')}. "
+        "The rivals are timed on chunks of a round and stated per request; a full round would take them minutes to "
+        "hours. So their NDCG@10 is after as many requests as those chunks held, with ours after as many beside it.",
+    ]
+    return lines
+
+
+def exact_gradient(tree: dict[str, Any]) -> list[str]:
+    """Distinct titles against padded slots."""
+    error = tree["relative_gradient_error"]
+    return [
+        *head("every encoder parameter", "requests/s", ""),
+        row("each distinct title once", f"{tree['once_requests_per_s']:.3g}", times(tree["faster_by"], 12)),
+        row("every slot, padded", f"{tree['slots_requests_per_s']:.3g}", f"on {tree['slots_chunk_requests']} requests"),
+        "",
+        f"Relative difference of the two gradients: {error:.1e} (aim: ≤ 1e-5, {'met' if error <= 1e-5 else 'missed'}).",
+    ]
+
+
+def growth(tree: dict[str, Any]) -> list[str]:
+    """Tenfold events and items."""
+    lines = head("round", "requests", "items", "features", "learning", "of it encoder", "costs")
+    costs = {
+        "base": "1",
+        "events_x10": times(tree["events_x10_costs"], 2.5, at_most=True),
+        "catalogue_x10": times(tree["catalogue_x10_costs"], 1.3, at_most=True),
+    }
+    for name, cost in costs.items():
+        part = tree[name]
+        learn_s = part["round_s"] - part["features_s"]
+        seconds = (f"{value:.2f} s" for value in (part["features_s"], learn_s, part["of_it_encoder_s"]))
+        lines.append(row(name.replace("_x10", " ×10"), part["requests"], f"{part['items']:,}", *seconds, cost))
+    return lines
+
+
+def index_refresh(tree: dict[str, Any]) -> list[str]:
+    """Each tuning method."""
+    lines = head("tuning", f"{tree['items']:,} items of {tree['tokens']} tokens", "measured on")
+    for name, part in tree["methods"].items():
+        basis = f"{part['items']:,} items" + (", scaled" if part["scaled"] else "")
+        lines.append(row(name, within(part["all_items_s"], 10, "s"), basis))
+    return [*lines, row("frozen", "nothing to do", "")]
+
+
+def round_to_bundle(tree: dict[str, Any]) -> list[str]:
+    """Stages of a round."""
+    total = tree["gated_bundle_median_s"]
+    lines = [
+        f"{tree['interactions']:,} interactions, {tree['items']:,} items: {within(total, 45, 's')}; with registration "
+        f"and promotion {tree['decided_median_s']:.3g} s. The first round, which encodes the catalogue and exports the "
+        f"graphs, took {tree['first_round_s']:.3g} s.",
+        "",
+        *head("stage", "seconds", "share"),
+    ]
+    for name, value in tree["stages_median_s"].items():
+        lines.append(row(name, f"{value:.2f}", f"{value / total:.0%}"))
+    return lines
+
+
+def gpu(tree: dict[str, Any]) -> list[str]:
+    """Only ever written by a GPU."""
+    return [
+        *head(tree["device"], ""),
+        row("titles/s, full fine-tune, 32 tokens", f"{tree['titles_per_s']:,.0f} (aim: ≥ 130,000)"),
+        row(
+            f"round of {tree['round_requests']:,} requests over {tree['round_items']:,} items",
+            within(tree["round_median_s"], 5, "s"),
+        ),
+    ]
+
+
+SECTIONS = {
+    "throughput": ("Learning throughput", throughput),
+    "exact_gradient": ("Exact gradients", exact_gradient),
+    "growth": ("Growth", growth),
+    "index_refresh": ("Index refresh", index_refresh),
+    "round_to_bundle": ("From a closed snapshot to a gated bundle", round_to_bundle),
+    "gpu": ("GPU", gpu),
+}
+
+
+def section(name: str) -> list[str]:
+    """A heading, the table, and what it was measured on; nothing where it was not measured."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return []
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    title, lines = SECTIONS[name]
+    machine = tree["machine"]
+    basis = (
+        f"{machine['processor']}, {machine['cores']} cores, clock: {machine['clock']}, torch threads: "
+        f"{machine['torch_threads']}, load {machine['load_1m']}, torch {machine['libraries']['torch']}, "
+        f"{tree['at'][:10]}."
+    )
+    return [f"### {title}", "", *lines(tree), "", f"*{basis}*", ""]
+
+
+def main() -> None:
+    """Rewrite the page's figures."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    lines = [line for name in SECTIONS for line in section(name)]
+    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + END + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
