@@ -39,6 +39,7 @@ class DataSettings(Section):
     allowed_lateness_minutes: float = Field(ge=0)
     clock_skew_minutes: float = Field(ge=0)
     positive_rating_min: float
+    repeats: bool
     max_text_chars: int = Field(gt=0)
     gains: dict[str, float]
 
@@ -79,6 +80,16 @@ class ModelSettings(Section):
     cross_layers: int = Field(ge=0)
     hidden: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
+
+
+class ClassifierSettings(Section):
+    memory_texts: int = Field(ge=1)
+    penalty: float = Field(gt=0)
+    iterations: int = Field(ge=1)
+    texts_visited: int = Field(ge=0)
+    shrinkage: float = Field(gt=0)
+    discriminant_share: float = Field(ge=0)
+    name_weight: float = Field(ge=0)
 
 
 class TrainingSettings(Section):
@@ -151,6 +162,7 @@ class BacktestSettings(Section):
     windows: int = Field(ge=1)
     warmup: float = Field(gt=0, lt=1)
     max_requests_per_window: int = Field(ge=1)
+    window_texts: int = Field(ge=1)
     cadences: list[str] = Field(min_length=1)
 
 
@@ -213,6 +225,7 @@ class Settings(Section):
     features: FeatureSettings
     text: TextSettings
     model: ModelSettings
+    classifier: ClassifierSettings
     training: TrainingSettings
     export: ExportSettings
     gates: GateSettings

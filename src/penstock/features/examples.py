@@ -136,11 +136,11 @@ class Sampler:
         self._chance = self.popular_share * count_N / count_N.sum() + (1 - self.popular_share) * uniform
         self._edge = np.cumsum(self._chance)
 
-    def draw(self, positives: set[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Distinct negative rows, and the offset that corrects for how likely each was."""
+    def draw(self, excluded: set[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Distinct rows outside of `excluded`, and the offset that corrects for how likely each was."""
         place = np.searchsorted(self._edge, self.random.random(self.negatives) * self._edge[-1])
         place = np.unique(np.minimum(place, len(self._pool) - 1))
-        place = place[[int(row) not in positives for row in self._pool[place]]]
+        place = place[[int(row) not in excluded for row in self._pool[place]]]
         inclusion = -np.expm1(self.negatives * np.log1p(-np.minimum(self._chance[place], 1 - 1e-9)))
         return self._pool[place], -np.log(inclusion).astype(np.float32)
 
@@ -214,7 +214,7 @@ def build_examples(
         if refreshed == -np.inf or (refresh == "event" and asked.at_s - refreshed > SAMPLER_REFRESH_S):
             sampler.refresh(state, asked.at_s)
             refreshed = asked.at_s
-        candidates = _candidates(state, asked.request, sampler)
+        candidates = _candidates(state, asked, sampler)
         if candidates is None:
             continue
         row_C, gain_C, offset_C, position_C = candidates
@@ -228,8 +228,9 @@ _COLUMNS = ("row", "feature", "gain", "offset", "position", "past_row", "past_ki
 
 
 def _candidates(
-    state: CausalState, request: dict[str, Any], sampler: Sampler
+    state: CausalState, asked: Asked, sampler: Sampler
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]] | None:
+    request = asked.request
     gains = {
         state.row_of[item]: gain
         for item, gain in zip(request["relevant"], request["gain"], strict=True)
@@ -246,7 +247,10 @@ def _candidates(
         position_C = np.array(_positions(state, request), np.int64)
         return row_C, gain_C, np.zeros(len(shown), np.float32), position_C
     positive = list(gains)[:MAX_POSITIVES]
-    negative_C, offset_C = sampler.draw(set(gains))
+    # Where nothing is offered twice, an item the user had is no candidate, so no negative either: taught as one, it
+    # would teach that what resembles the past is bad (decision 0009).
+    had = set() if state.spec.repeats else set(asked.history.row_L.tolist())
+    negative_C, offset_C = sampler.draw(had | set(gains))
     row_C = np.concatenate([np.array(positive, np.int64), negative_C])
     gain_C = np.concatenate([[gains[row] for row in positive], np.zeros(len(negative_C))]).astype(np.float32)
     offset = np.concatenate([np.zeros(len(positive), np.float32), offset_C])

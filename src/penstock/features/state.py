@@ -43,6 +43,7 @@ class FeatureSpec:
     kinds: tuple[str, ...]
     gains: tuple[float, ...]
     positive_rating_min: float
+    repeats: bool
 
     @classmethod
     def of(cls, settings: Settings) -> "FeatureSpec":
@@ -55,6 +56,7 @@ class FeatureSpec:
             tuple(gains),
             tuple(gains.values()),
             settings.data.positive_rating_min,
+            settings.data.repeats,
         )
 
     @property

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from penstock.data.dataset import Dataset
 from penstock.data.requests import group_requests
+from penstock.errors import EmptyWindow
 from penstock.evaluation.outcomes import Wanted
 from penstock.evaluation.prequential import Window, cadence_seconds, equal_windows, sample_requests, split_stream
 from penstock.export.rank import item_vectors, rank_graphs
@@ -100,16 +101,25 @@ class Protocol:
 
 
 class Backtest:
-    """A log under the protocol: events of warm-up and stream, and the requests that are scored."""
+    """A log under the protocol: events of warm-up and stream, and the requests that are scored.
+
+    Raises:
+        EmptyWindow: warm-up or stream would be empty, or nothing in the stream can be scored.
+    """
 
     def __init__(self, dataset: Dataset, settings: Settings, cache: Path, progress: Progress) -> None:
         self.dataset = dataset
-        self.settings = settings.override({"features.refresh": "window"})
+        self.settings = settings.override({"features.refresh": "window", "data.repeats": dataset.meta.repeats})
         self.cache, self.progress = cache, progress
         events = positives(dataset, self.settings)
         self.warm, self.stream = split_stream(events, self.settings.backtest.warmup)
         self.truth = self._truth()
         self.by_number = {one.number: one for one in self.truth.values()}
+        if not self.truth:
+            raise EmptyWindow(
+                f"the stream's {len(self.stream)} events hold no request that led to an item, expected one at least; "
+                "lower --warmup, or see that the kinds that count have a gain in data.gains"
+            )
 
     def grouped(self, events: pl.DataFrame) -> pl.DataFrame:
         """Requests of some events."""
@@ -138,7 +148,11 @@ class Backtest:
         return found.number, replace(asked, request={**asked.request, "relevant": found.relevant})
 
     def warm_up(self) -> tuple[CausalState, Learner]:
-        """Walk the first part of the log in slices, then learn from it."""
+        """Walk the first part of the log in slices, then learn from it.
+
+        Raises:
+            EmptyWindow: nothing in it led to anything.
+        """
         state, learner = make_track("warm-up", self.dataset, self.settings)
         parts = []
         slices = equal_windows(self.warm, self.settings.backtest.windows)
@@ -150,7 +164,14 @@ class Backtest:
                 parts.append(build_examples(state, window.events, requests, "window", sampler))
         # The first slices saw almost no counts; what they teach is not what the model will meet.
         parts = [part for part in parts[len(parts) // 8 :] if len(part)]
-        learner.learn(parts[0].join(parts))
+        if not parts:
+            raise EmptyWindow(
+                f"the warm-up's {len(self.warm)} events hold no request that led to an item, expected one at least; "
+                "raise --warmup, or see that the kinds that count have a gain in data.gains"
+            )
+        examples = parts[0].join(parts)
+        parts.clear()  # the log's largest arrays, not to be held twice while they are learned
+        learner.learn(examples)
         return state, learner
 
     def windows(self, every_s: float | None) -> list[Window]:

@@ -118,7 +118,8 @@ class LinearRanker:
         if shown:
             row_C, offset_C = np.array(shown, np.int64), np.zeros(len(shown), np.float32)
         else:
-            negative_C, offset_C = self.sampler.draw(relevant)
+            had = set() if self.state.spec.repeats else set(asked.history.row_L.tolist())
+            negative_C, offset_C = self.sampler.draw(had | relevant)
             row_C = np.concatenate([np.array(sorted(relevant), np.int64), negative_C])
             offset_C = np.concatenate([np.zeros(len(relevant), np.float32), offset_C])
         relevant_C = np.isin(row_C, list(relevant))

@@ -112,3 +112,15 @@ def test_joining_pads_to_the_widest_and_taking_gives_back(small: Settings) -> No
     np.testing.assert_array_equal(joined.take(slice(0, 3)).feature_RCF[:, :-4], narrow.feature_RCF)
     texts = Labelled.join([Labelled(np.array([1]), np.array([0])), Labelled(np.array([2]), np.array([1]))])
     assert texts.take(slice(1, 2)).text_R.tolist() == [2]
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_an_item_the_user_had_is_a_negative_only_where_repeats_count(small: Settings, repeats: bool) -> None:
+    state = CausalState(FeatureSpec.of(small.override({"data.repeats": repeats})))
+    state.add_items(catalogue(10))
+    for row in (5, 6):
+        state.histories.add("u", row, 1, START.timestamp() - 60)
+    one = build_examples(state, table([]), request(shown=[], position=[]), "event", Sampler(200, 0.5, 0))
+    negatives = set(one.row_RC[0][one.mask_RC[0]].tolist()) - {1}
+    assert ({5, 6} <= negatives) is repeats
+    assert ({5, 6} & negatives == set()) is not repeats
