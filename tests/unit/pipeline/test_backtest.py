@@ -149,6 +149,22 @@ def test_the_summary_weighs_cadences_forgetting_and_sources(plain: tuple[pl.Data
     assert "http" not in html
 
 
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [(slice(0, 180), "the warm-up's 180 events hold no"), (slice(180, 300), "the stream's 120 events")],
+)
+def test_a_part_in_which_nothing_led_to_anything(shown: slice, words: str, settings: Settings, tmp_path: Path) -> None:
+    events = small_log(tmp_path / "plain", repeats=True)
+    kind = np.array(["purchase"] * 300, dtype=object)
+    kind[shown] = "impression"
+    plain = read_dataset(tmp_path / "plain")
+    events = events.with_columns(kind=pl.Series(kind.tolist()))
+    meta = DatasetMeta("shown", "rank", True, "impressions", ["purchase", "impression"], "made by hand")
+    write_dataset(Dataset(events, plain.catalogue, meta), tmp_path / "data")
+    with pytest.raises(EmptyWindow, match=words):
+        run_backtest(tmp_path / "data", tmp_path / "out", settings, ["never"], lambda *_: None)
+
+
 def test_groups_hold_every_event_once_and_no_empty_window(settings: Settings, tmp_path: Path) -> None:
     small_log(tmp_path, repeats=True)
     backtest = Backtest(read_dataset(tmp_path), settings, tmp_path, lambda *_: None)
