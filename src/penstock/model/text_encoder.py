@@ -118,8 +118,8 @@ class TextEncoder(nn.Module):
                 own[name].copy_(value)
 
     def frozen_sha256(self) -> str:
-        """Digest of the weights that `lower` runs through, and of where it stops."""
-        digest = hashlib.sha256(f"{self.reach}".encode())
+        """Digest of the weights that `lower` runs through, of where it stops, and of whether it keeps every layer."""
+        digest = hashlib.sha256(f"{self.reach} {self.side is not None}".encode())
         for name, value in sorted(self.bert.named_parameters()):
             if not value.requires_grad and "lora_" not in name:
                 digest.update(name.encode())

@@ -128,14 +128,16 @@ class Made:
         """The causal features, and the baselines that are none of them."""
         signals = [self.tuned.best[name].make() for name in SIGNALS if name in self.tuned.best]
         state = empty_state(self.backtest.dataset, self.settings)
-        return LinearRanker(state, signals, self.settings.baselines.linear, self.settings.seed)
+        repeats = self.backtest.dataset.meta.repeats
+        return LinearRanker(state, signals, self.settings.baselines.linear, repeats, self.settings.seed)
 
     def sasrec(self) -> Contender:
         """The rival; torch is imported here."""
         from penstock.pipeline.rivals.sasrec import Sasrec
 
         state = empty_state(self.backtest.dataset, self.settings)
-        return Sasrec(state, self.settings.baselines.sasrec, self.settings.seed)
+        repeats = self.backtest.dataset.meta.repeats
+        return Sasrec(state, self.settings.baselines.sasrec, repeats, self.settings.seed)
 
 
 def frozen_vectors(backtest: Backtest) -> NDArray[np.float32]:

@@ -46,12 +46,15 @@ class LinearRanker:
 
     Args:
         signals: baselines that score every item; each is counted up as the windows go.
+        repeats: False where what a user had is no candidate, so no negative either.
     """
 
     name = "online linear ranker"
 
-    def __init__(self, state: CausalState, signals: Sequence[Baseline], settings: LinearSettings, seed: int) -> None:
-        self.state, self.signals, self.settings = state, list(signals), settings
+    def __init__(
+        self, state: CausalState, signals: Sequence[Baseline], settings: LinearSettings, repeats: bool, seed: int
+    ) -> None:
+        self.state, self.signals, self.settings, self.repeats = state, list(signals), settings, repeats
         n_features = len(state.spec.names) + len(signals) * len(SIGNAL_SHAPES)
         self.regression = SoftmaxRegression(2 * n_features, settings.learning_rate, settings.l2)
         self.users: dict[str, int] = {}
@@ -118,7 +121,7 @@ class LinearRanker:
         if shown:
             row_C, offset_C = np.array(shown, np.int64), np.zeros(len(shown), np.float32)
         else:
-            had = set() if self.state.spec.repeats else set(asked.history.row_L.tolist())
+            had = set() if self.repeats else set(asked.history.row_L.tolist())
             negative_C, offset_C = self.sampler.draw(had | relevant)
             row_C = np.concatenate([np.array(sorted(relevant), np.int64), negative_C])
             offset_C = np.concatenate([np.zeros(len(relevant), np.float32), offset_C])

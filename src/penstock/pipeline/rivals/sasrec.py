@@ -23,6 +23,8 @@ from penstock.pipeline.rivals.sasrec_network import SasrecNetwork
 from penstock.settings import SasrecSettings
 from penstock.training.steps import repeatable
 
+NEVER = -1e9
+
 
 @dataclass
 class Past:
@@ -49,13 +51,17 @@ class Stretch:
 
 
 class Sasrec:
-    """See the module. Deterministic given the seed, on the CPU."""
+    """See the module. Deterministic given the seed, on the CPU.
+
+    Args:
+        repeats: False where what a user had is no candidate; then it is no alternative in the softmax either.
+    """
 
     name = "SASRec"
 
-    def __init__(self, state: CausalState, settings: SasrecSettings, seed: int) -> None:
+    def __init__(self, state: CausalState, settings: SasrecSettings, repeats: bool, seed: int) -> None:
         torch.manual_seed(seed)
-        self.state, self.settings = state, settings
+        self.state, self.settings, self.repeats = state, settings, repeats
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = SasrecNetwork(len(state.items), settings).to(self.device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), settings.learning_rate, weight_decay=0.0)
@@ -152,26 +158,30 @@ class Sasrec:
         source_X = np.concatenate([one.source_X for one in batch])
         target_X = torch.from_numpy(np.concatenate([one.target_X for one in batch])).to(self.device)
         hidden_BLW = self.network(torch.from_numpy(row_BL).to(self.device))
-        hidden_XW = hidden_BLW.reshape(-1, hidden_BLW.shape[-1])[
-            torch.from_numpy(place_X * length + source_X).to(self.device)
-        ]
-        loss = self._loss(hidden_XW, target_X)
+        flat_X = torch.from_numpy(place_X * length + source_X).to(self.device)
+        hidden_XW = hidden_BLW.reshape(-1, hidden_BLW.shape[-1])[flat_X]
+        had_XL = np.where(np.arange(length) <= source_X[:, None], row_BL[place_X], self.network.begin)
+        loss = self._loss(hidden_XW, target_X, torch.from_numpy(had_XL).to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
 
-    def _loss(self, hidden_XW: Tensor, target_X: Tensor) -> Tensor:
+    def _loss(self, hidden_XW: Tensor, target_X: Tensor, had_XL: Tensor) -> Tensor:
         """Softmax over all items, or over a shared sample of them corrected for how likely each was drawn (logQ)."""
-        size = self.settings.softmax_items
-        if len(self.count_N) <= size:
-            return nn.functional.cross_entropy(self.network.logits(hidden_XW), target_X)
+        size, items = self.settings.softmax_items, self.network.begin
+        if items <= size:
+            logit_XN = self.network.logits(hidden_XW)
+            if not self.repeats:
+                # One column more takes the padding; a target is never among what was had before it.
+                logit_XN = nn.functional.pad(logit_XN, (0, 1)).scatter(1, had_XL, NEVER)[:, :items]
+            return nn.functional.cross_entropy(logit_XN, target_X)
         chance_N = torch.from_numpy(self.count_N + 1.0).float()
         chance_N /= chance_N.sum()
         drawn_S = torch.multinomial(chance_N, size, replacement=True, generator=self.generator).to(self.device)
         correction_S = torch.log(chance_N.to(self.device)[drawn_S] * size)
         logit_XS = self.network.logits(hidden_XW, drawn_S) - correction_S
-        logit_XS = logit_XS.masked_fill(drawn_S[None, :] == target_X[:, None], -1e9)
+        logit_XS = logit_XS.masked_fill(drawn_S[None, :] == target_X[:, None], NEVER)
         own_X1 = (hidden_XW * self.network.item(target_X)).sum(1, keepdim=True) + self.network.bias[target_X][:, None]
         zero_X = torch.zeros(len(target_X), dtype=torch.long, device=self.device)
         return nn.functional.cross_entropy(torch.cat([own_X1, logit_XS], 1), zero_X)
