@@ -167,6 +167,7 @@ class BacktestSettings(Section):
 
 
 class LinearSettings(Section):
+    signals: list[str]
     negatives: int = Field(ge=1)
     popular_negative_share: float = Field(ge=0, le=1)
     requests_per_window: int = Field(ge=1)
@@ -201,6 +202,7 @@ class BaselineSettings(Section):
     content_half_lives_events: list[float] = Field(min_length=1)
     ease_l2: list[float] = Field(min_length=1)
     ease_max_items: int = Field(ge=1)
+    newcomer_events: int = Field(ge=1)
     linear: LinearSettings
     sasrec: SasrecSettings
 

@@ -19,6 +19,7 @@ from penstock.evaluation.baselines import (
     DecayedPopularity,
     Ease,
     FrozenContent,
+    NewcomerPopularity,
     OwnRepeats,
     Popularity,
 )
@@ -92,7 +93,7 @@ class Made:
         self.blends = Blend.name in names
         self.kinds = set(TUNED) if self.blends else set(names) & set(TUNED)
         if LinearRanker.name in names:
-            self.kinds |= set(SIGNALS)
+            self.kinds |= set(self.settings.baselines.linear.signals) & set(TUNED)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -118,6 +119,11 @@ class Made:
             )
         return self.counted(self.tuned.best[name].make())
 
+    def newcomers(self) -> Baseline:
+        """What people take when they arrive."""
+        settings = self.settings.baselines
+        return NewcomerPopularity(len(self.backtest.dataset.catalogue), settings.newcomer_events)
+
     def blend(self) -> Contender:
         """All kinds that apply, with the weights chosen."""
         tuned = self.tuned
@@ -126,7 +132,15 @@ class Made:
 
     def linear(self) -> Contender:
         """The causal features, and the baselines that are none of them."""
-        signals = [self.tuned.best[name].make() for name in SIGNALS if name in self.tuned.best]
+        wanted = self.settings.baselines.linear.signals
+        unknown = set(wanted) - {*TUNED, NewcomerPopularity.name}
+        if unknown:
+            raise SettingsError(
+                f"baselines.linear.signals: {', '.join(sorted(unknown))} unknown, expected some of {TUNED}"
+            )
+        signals = [self.tuned.best[name].make() for name in wanted if name in self.tuned.best]
+        if NewcomerPopularity.name in wanted:
+            signals.append(self.newcomers())
         state = empty_state(self.backtest.dataset, self.settings)
         repeats = self.backtest.dataset.meta.repeats
         return LinearRanker(state, signals, self.settings.baselines.linear, repeats, self.settings.seed)
@@ -147,11 +161,10 @@ def frozen_vectors(backtest: Backtest) -> NDArray[np.float32]:
 
 
 TUNED = (DecayedPopularity.name, OwnRepeats.name, CoOccurrence.name, Ease.name, FrozenContent.name)
-SIGNALS = (CoOccurrence.name, FrozenContent.name)
-"""Beside the causal features in the linear ranker."""
 
 CONTENDERS: dict[str, Callable[[Made], Contender]] = {
     Popularity.name: lambda made: made.counted(Popularity(len(made.backtest.dataset.catalogue))),
+    NewcomerPopularity.name: lambda made: made.counted(made.newcomers()),
     **{name: (lambda made, name=name: made.best(name)) for name in TUNED},  # type: ignore[misc]
     Blend.name: Made.blend,
     LinearRanker.name: Made.linear,

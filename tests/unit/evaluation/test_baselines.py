@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import DataError, SettingsError
-from penstock.evaluation.baselines import Baseline, CoOccurrence, DecayedPopularity, Ease, OwnRepeats, Popularity
+from penstock.evaluation.baselines import (
+    Baseline,
+    CoOccurrence,
+    DecayedPopularity,
+    Ease,
+    NewcomerPopularity,
+    OwnRepeats,
+    Popularity,
+)
 
 HOUR = 3600.0
 NONE = np.zeros(0, np.int64)
@@ -16,6 +24,7 @@ MAKERS: dict[str, Callable[[int], Baseline]] = {
     "popularity": Popularity,
     "decayed popularity": lambda n: DecayedPopularity(n, 2.0),
     "own repeats": lambda n: OwnRepeats(n, 2.0, 5.0),
+    "newcomers' popularity": lambda n: NewcomerPopularity(n, 6),
     "co-occurrence": lambda n: CoOccurrence(n, 2.0, recent=3),
     "EASE": lambda n: Ease(n, 1.0),
 }
@@ -43,6 +52,13 @@ def test_decayed_popularity_halves_every_half_life() -> None:
     assert model.scores(0, NONE, 0.0).tolist() == pytest.approx([1.5, 0.0])
     feed(model, (0, 1, 6))
     assert model.scores(0, NONE, 0.0).tolist() == pytest.approx([0.375, 1.0])
+
+
+def test_newcomers_popularity_counts_the_first_events_of_each_user() -> None:
+    model = NewcomerPopularity(4, first=2)
+    feed(model, (0, 1, 0), (1, 1, 1), (0, 2, 2), (0, 3, 3))
+    feed(model, (1, 3, 4), (1, 3, 5), (0, 0, 6))
+    assert model.scores(7, NONE, 0.0).tolist() == [0, 2, 1, 1]
 
 
 def test_own_repeats_rank_before_everything_and_back_off_to_popularity() -> None:
@@ -157,6 +173,7 @@ class TestEveryBaseline:
     "make",
     [
         lambda: DecayedPopularity(2, 0.0),
+        lambda: NewcomerPopularity(2, 0),
         lambda: OwnRepeats(2, 1.0, 0.0),
         lambda: CoOccurrence(2, -1.0),
         lambda: Ease(2, 0.0),

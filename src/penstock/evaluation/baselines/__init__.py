@@ -9,7 +9,7 @@ from penstock.evaluation.baselines.content import FrozenContent
 from penstock.evaluation.baselines.cooccurrence import CoOccurrence
 from penstock.evaluation.baselines.ease import Ease
 from penstock.evaluation.baselines.linear import SoftmaxRegression
-from penstock.evaluation.baselines.popularity import DecayedPopularity, OwnRepeats, Popularity
+from penstock.evaluation.baselines.popularity import DecayedPopularity, NewcomerPopularity, OwnRepeats, Popularity
 from penstock.evaluation.baselines.protocol import Baseline, check_events, half_life_seconds, recency_weights
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "DecayedPopularity",
     "Ease",
     "FrozenContent",
+    "NewcomerPopularity",
     "OwnRepeats",
     "Popularity",
     "SoftmaxRegression",

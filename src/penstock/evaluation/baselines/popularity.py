@@ -48,6 +48,30 @@ class DecayedPopularity:
         return np.array(self.count_N)
 
 
+class NewcomerPopularity:
+    """Events of an item among the first `first` events of each user: what people take when they arrive."""
+
+    name = "newcomers' popularity"
+
+    def __init__(self, n_items: int, first: int) -> None:
+        if first < 1:
+            raise SettingsError(f"newcomers' popularity: first is {first}, expected 1 or more")
+        self.first = first
+        self.count_N = np.zeros(n_items)
+        self.had_of: dict[int, int] = {}
+
+    def update(self, user_E: Ints, item_E: Ints, at_s_E: Floats) -> None:
+        check_events(user_E, item_E, at_s_E, len(self.count_N))
+        for user, item in zip(user_E.tolist(), item_E.tolist(), strict=True):
+            had = self.had_of.get(user, 0)
+            if had < self.first:
+                self.count_N[item] += 1
+                self.had_of[user] = had + 1
+
+    def scores(self, user: int, history_L: Ints, at_s: float) -> Floats:
+        return np.array(self.count_N)
+
+
 class OwnRepeats:
     """How often, and how recently, the user had the item; where never, decayed popularity.
 
