@@ -172,7 +172,17 @@ def _baselines(summary: Summary) -> dict[str, Any] | None:
     gaps = summary["against_baselines"]
     rows = {name: _interval(gap) for name, gap in gaps.items() if gap is not None}
     chart = forest(rows, f"NDCG@10 of {summary['fresh']} minus each baseline") if rows else ""
-    return {"sentences": baseline_sentences(gaps, summary["fresh"]), "chart": chart}
+    return {"sentences": baseline_sentences(gaps, summary["fresh"]), "chart": chart, "costs": _baseline_costs(summary)}
+
+
+def _baseline_costs(summary: Summary) -> list[dict[str, str]]:
+    """Seconds of every method, the fresh model first; empty where they were not measured."""
+    if "measured" not in summary or "cadences" not in summary:
+        return []
+    measured, cost = summary["measured"], summary["cadences"]["costs"][summary["fresh"]]
+    spent = {summary["fresh"]: {"warm_up_s": measured["warm_up_s"], **cost}, **measured["baselines"]}
+    keys = {"warm_up": "warm_up_s", "learn": "learn_s", "score": "score_s"}
+    return [{"name": name, **{label: f"{one[key]:,.1f}" for label, key in keys.items()}} for name, one in spent.items()]
 
 
 def _recall(summary: Summary) -> dict[str, Any] | None:

@@ -16,12 +16,12 @@ from penstock.data.dataset import read_dataset
 from penstock.data.tables import replace_file
 from penstock.pipeline.backtest import Backtest, Progress, interval_of
 from penstock.pipeline.backtest_baselines import DEFAULT_NAMES, STALE, applicable, each_baseline
+from penstock.pipeline.backtest_fingerprint import fingerprint
 from penstock.pipeline.backtest_store import (
     PART_FILE,
     REQUESTS,
     REQUESTS_FILE,
     BacktestStore,
-    fingerprint,
     write_json,
 )
 from penstock.pipeline.backtest_summary import report

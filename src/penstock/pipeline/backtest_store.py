@@ -9,7 +9,6 @@ count; later ones are written again.
 """
 
 import fcntl
-import importlib.metadata
 import json
 import shutil
 from collections.abc import Iterator
@@ -22,10 +21,9 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from penstock.data.dataset import CATALOGUE_FILE, EVENTS_FILE, META_FILE
-from penstock.data.tables import file_sha256, replace_file
+from penstock.data.tables import replace_file
 from penstock.errors import DataError, StateError
-from penstock.settings import Settings
+from penstock.pipeline.backtest_fingerprint import differences
 
 FINGERPRINT, PROGRESS, FACTS = "backtest.json", ".progress", "backtest-track.json"
 RANKINGS, SCORES, REQUESTS = "rankings.parquet", "scores.parquet", "requests.parquet"
@@ -45,22 +43,6 @@ SCORES_FILE: dict[str, pl.DataType] = {
     "earlier": pl.Int64(),
 }
 PART_FILE = RANKINGS_FILE | SCORES_FILE
-# What changes no ranking: where things are kept, how they are served, who may release them.
-BESIDE_THE_POINT = ("state", "registry", "schedule", "simulate", "promotion", "gates")
-
-
-def fingerprint(folder: Path, settings: Settings, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a backtest's results depend on.
-
-    Raises:
-        OSError: the log cannot be read.
-    """
-    tree = settings.model_dump(mode="json", exclude=set(BESIDE_THE_POINT))
-    tree["data"].pop("dir")
-    tree["service"] = {"candidates": settings.service.candidates}
-    versions = {name: importlib.metadata.version(name) for name in ("penstock", "torch", "numpy")}
-    log = {name: file_sha256(folder / name) for name in (EVENTS_FILE, CATALOGUE_FILE, META_FILE)}
-    return {"log": log, "arguments": arguments, "settings": tree, "versions": versions}
 
 
 class BacktestStore:
@@ -97,7 +79,7 @@ class BacktestStore:
         if restart:
             self.clear()
         if path.exists():
-            changed = _differences(_read_fingerprint(path), mine)
+            changed = differences(_read_fingerprint(path), mine)
             if changed:
                 raise StateError(
                     f"{self.out} holds a backtest of something else: {'; '.join(changed[:5])}"
@@ -243,21 +225,6 @@ def _read_fingerprint(path: Path) -> dict[str, Any]:
         return read_json(path)
     except DataError as error:
         raise StateError(str(error)) from error
-
-
-def _differences(found: Any, mine: Any, at: str = "") -> list[str]:
-    """Where two trees differ, as dotted keys with both values."""
-    if isinstance(found, dict) and isinstance(mine, dict):
-        keys = sorted(set(found) | set(mine))
-        return [
-            line for key in keys for line in _differences(found.get(key), mine.get(key), f"{at}.{key}" if at else key)
-        ]
-    return [] if found == mine else [f"{at} was {_short(found)}, is now {_short(mine)}"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
 
 
 def _write_text(path: Path, text: str) -> None:
