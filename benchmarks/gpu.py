@@ -172,7 +172,7 @@ def main() -> None:
         sizes, titles = Sizes(items=100_000, requests=10_000, batch=4096, request_batch=1024), 8192
     else:
         measure.note("no GPU on this machine: tiny sizes on the CPU, which say nothing about a GPU")
-        sizes, titles = Sizes(items=200, requests=64, batch=64, request_batch=32), 32
+        sizes, titles = Sizes(items=40, requests=16, batch=16, request_batch=8), 4
     encoder, weights = make_encoder(device)
     if options.compile:
         for layer in encoder.bert.encoder.layer:
