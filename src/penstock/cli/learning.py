@@ -69,6 +69,7 @@ def backtest(
     Without --cadence and --windows, params.yaml's backtest section says which. A run that was stopped goes on when it
     is started again with the same arguments.
     """
+    from penstock.data.dataset import dataset_task
     from penstock.evaluation.prequential import cadence_seconds
 
     changes: dict[str, Any] = {"windows": windows, "warmup": warmup}
@@ -83,6 +84,8 @@ def backtest(
     for name in cadences:
         if name not in ("fresh", "never"):
             cadence_seconds(name)
+    if dataset_task(folder) == "classify":
+        return _backtest_labels(folder, out, cadence, windows)
     from penstock.pipeline.backtest_baselines import DEFAULT_NAMES
     from penstock.pipeline.backtest_run import run_backtest
 
@@ -90,6 +93,26 @@ def backtest(
     with progress() as advance:
         summary = run_backtest(folder, out, settings, cadences, advance, baselines, restart)
     return Answer(summary, lambda screen: _show_backtest(screen, summary, out))
+
+
+def _backtest_labels(folder: Path, out: Path, cadence: str | None, windows: int | None) -> Answer:
+    if cadence is not None:
+        raise click.UsageError("--cadence is for rankings; labelled texts are learned window by window: --windows")
+    from penstock.pipeline.backtest_classify import run_label_backtest
+
+    with progress() as advance:
+        summary = run_label_backtest(folder, out, load(), windows, advance)
+    return Answer(summary, lambda screen: _show_labels(screen, summary, out))
+
+
+def _show_labels(screen: Screen, summary: dict[str, Any], out: Path) -> None:
+    from penstock.evaluation.label_report import freshness_sentence
+
+    columns = ["accuracy", "mean_window_accuracy", "macro_f1", "log_loss"]
+    rows = [[name, *(row[column] for column in columns)] for name, row in summary["methods"].items()]
+    screen.table(["method", *columns], rows)
+    screen.line(freshness_sentence(summary))
+    screen.line(f"report: {out / 'report.html'}")
 
 
 def _show_backtest(screen: Screen, summary: dict[str, Any], out: Path) -> None:

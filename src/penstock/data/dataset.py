@@ -31,6 +31,7 @@ __all__ = [
     "DatasetMeta",
     "check_dataset",
     "check_text",
+    "dataset_task",
     "read_dataset",
     "read_table",
     "write_dataset",
@@ -92,6 +93,15 @@ def read_dataset(folder: Path, max_text_chars: int | None = None) -> Dataset:
                 "write was cut short; import or simulate the dataset again"
             )
     return dataset
+
+
+def dataset_task(folder: Path) -> Task:
+    """What the dataset in `folder` is for, from dataset.json alone.
+
+    Raises:
+        SchemaError: dataset.json is missing or breaks the contract.
+    """
+    return _read_meta(folder / META_FILE)[0].task
 
 
 def write_dataset(dataset: Dataset, folder: Path) -> None:

@@ -43,6 +43,8 @@ class ClassifyRound:
         """Know the labels."""
         self.state.add_items(self.catalogue)
         self.learner.add_labels(len(self.state.items))
+        title = dict(self.catalogue.select("item_id", "title").iter_rows())
+        self.learner.task.name_row_K = self._rows([title.get(label) or label for label in self.state.items])
 
     def observe(self, events: pl.DataFrame) -> None:
         """A classifier keeps no counters."""
@@ -76,12 +78,15 @@ class ClassifyRound:
         return self.learner.learn(self._labelled(labelled))
 
     def _labelled(self, events: pl.DataFrame) -> Labelled:
-        texts = events["query"].to_list()
+        label_R = np.array([self.state.row_of[item] for item in events["item_id"].to_list()], np.int64)
+        return Labelled(self._rows(events["query"].to_list()), label_R)
+
+    def _rows(self, texts: list[str]) -> NDArray[np.int64]:
+        """Where texts are in the learner's table; new ones are added."""
         known = {text: row for row, text in enumerate(self.learner.texts)}
         self.learner.add_texts([text for text in dict.fromkeys(texts) if text not in known])
         known = {text: row for row, text in enumerate(self.learner.texts)}
-        label_R = np.array([self.state.row_of[item] for item in events["item_id"].to_list()], np.int64)
-        return Labelled(np.array([known[text] for text in texts], np.int64), label_R)
+        return np.array([known[text] for text in texts], np.int64)
 
     def write(self, writer: BundleWriter, cache: Path, stages: Stages) -> None:
         """Export and measure on the held-out texts."""

@@ -23,6 +23,7 @@ from penstock.features.state import FeatureSpec
 from penstock.model.activations import ActivationCache
 from penstock.model.text_encoder import TextEncoder, tokenizer_of
 from penstock.settings import Settings
+from penstock.training.classify_task import ClassifyTask
 from penstock.training.replay import Batch, Reservoir, join
 from penstock.training.steps import RowAdagrad, SpikeGuard, make_optimizer, online_rate, repeatable
 from penstock.training.tasks import TASKS
@@ -65,7 +66,10 @@ class Learner:
         self.network: nn.Module = self.task.network.to(self.device)
         self.texts: list[str] = []
         self.text_NT = torch.zeros(0, self.encoder.width)
-        self.reservoir = Reservoir(settings.training.replay_capacity)
+        classifies = settings.task == "classify"
+        self.reservoir = Reservoir(
+            settings.classifier.memory_texts if classifies else settings.training.replay_capacity
+        )
         self.rounds = 0
         self.last_report = LearnReport()
         self.step_count = 0
@@ -111,16 +115,20 @@ class Learner:
         report = LearnReport(requests=len(examples))
         started = time.perf_counter()
         warmup = self.rounds == 0
-        if warmup and len(examples):
-            self.task.fit_scale(examples)
         gradient_NT = torch.zeros_like(self.text_NT)
-        steps = 0
-        self.network.train()
-        for batch, replayed in self._batches(examples, random, settings.warmup_epochs if warmup else settings.epochs):
-            steps += 1
-            report.replayed += replayed
-            report.curve.append(self._step(batch, gradient_NT))
-        self.network.eval()
+        if isinstance(self.task, ClassifyTask):
+            steps = self._fit(examples, report, gradient_NT)
+        else:
+            if warmup and len(examples):
+                self.task.fit_scale(examples)
+            steps = 0
+            self.network.train()
+            epochs = settings.warmup_epochs if warmup else settings.epochs
+            for batch, replayed in self._batches(examples, random, epochs):
+                steps += 1
+                report.replayed += replayed
+                report.curve.append(self._step(batch, gradient_NT))
+            self.network.eval()
         report.seconds = time.perf_counter() - started
         if steps:
             started = time.perf_counter()
@@ -130,6 +138,17 @@ class Learner:
         self.rounds += 1
         self.last_report = report
         return report
+
+    def _fit(self, examples: Batch, report: LearnReport, gradient_NT: Tensor) -> int:
+        """Fit the label layer to all that is kept, as one step."""
+        if not len(examples):
+            return 0
+        kept = self.reservoir.kept
+        loss = self.task.fit(kept, examples, self.text_NT, gradient_NT)
+        self.step_count += 1
+        report.replayed = 0 if kept is None else len(kept)
+        report.curve.append((self.step_count, loss, 0.0, float(gradient_NT.norm())))
+        return 1
 
     def _batches(self, examples: Batch, random: np.random.Generator, epochs: int) -> Iterator[tuple[Batch, int]]:
         settings = self.settings.training

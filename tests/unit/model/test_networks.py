@@ -9,7 +9,7 @@ from core_bench import small_settings
 
 from penstock.errors import SettingsError
 from penstock.model.activations import ActivationCache
-from penstock.model.classifier import Classifier
+from penstock.model.classifier import UNSEEN_BIAS, Classifier
 from penstock.model.ranking import RankingModel
 from penstock.model.text_encoder import TextEncoder, tokenizer_of
 from penstock.settings import Settings
@@ -72,14 +72,16 @@ def test_a_user_without_a_past_is_finite(model: RankingModel) -> None:
     torch.testing.assert_close(user[0], model.user.bias)
 
 
-def test_labels_are_added_at_zero_and_old_ones_keep_their_weights() -> None:
+def test_labels_are_added_out_of_the_running_and_old_ones_keep_their_weights() -> None:
     network = Classifier(4, 0)
     assert network.grow(2)
     with torch.no_grad():
         network.weight.fill_(1.0)
+        network.bias.fill_(0.5)
     assert network.grow(3)
     assert not network.grow(3)
-    assert network(torch.ones(1, 4)).tolist() == [[40.0, 40.0, 0.0]]
+    assert network(torch.ones(1, 4)).tolist() == [[40.5, 40.5, UNSEEN_BIAS]]
+    assert network.start.shape == (5, 3)
 
 
 def test_a_text_has_one_vector_alone_in_a_batch_and_from_the_cache(small: Settings) -> None:

@@ -150,19 +150,47 @@ def test_a_checkpoint_that_cannot_be_used_says_why(small: Settings, tmp_path: Pa
         load_checkpoint(tmp_path / "cut", small)
 
 
-def test_a_classifier_learns_three_labels_and_takes_a_fourth(small: Settings) -> None:
-    learner = Learner(small.override({"task": "classify", "training.learning_rate": 0.01}), FeatureSpec.of(small))
+def classifier(small: Settings) -> Learner:
+    """Three labels and twelve texts at right angles, which the encoder leaves where they are."""
+    learner = Learner(small.override({"task": "classify", "text.tuning": "frozen"}), FeatureSpec.of(small))
     learner.add_labels(3)
-    learner.add_texts(item_texts(catalogue(9, 9)))
-    batch = Labelled(np.arange(9).repeat(8), (np.arange(9) % 3).repeat(8))
-    first = learner.learn(batch).loss
-    for _ in range(4):
-        last = learner.learn(batch).loss
-    assert last < 0.9 * first
+    learner.add_texts(item_texts(catalogue(12, 12)))
+    learner.text_NT = torch.eye(12, learner.encoder.width)
+    return learner
+
+
+def guess(learner: Learner) -> list[int]:
+    with torch.no_grad():
+        return learner.network(learner.text_NT).argmax(1).tolist()  # type: ignore[no-any-return]
+
+
+def test_a_classifier_learns_three_labels_and_takes_a_fourth(small: Settings) -> None:
+    learner = classifier(small)
+    report = learner.learn(Labelled(np.arange(9).repeat(8), (np.arange(9) % 3).repeat(8)))
+    assert (report.requests, report.replayed, len(report.curve)) == (72, 0, 1)
+    assert guess(learner)[:9] == [0, 1, 2] * 3
     learner.add_labels(4)
-    assert not learner.task.classifier.weight[:, 3].any()
-    learner.learn(Labelled(np.array([0, 1]), np.array([3, 3])))
-    assert learner.task.classifier.weight[:, 3].any()
+    assert 3 not in guess(learner)
+    assert learner.learn(Labelled(np.array([9, 10]), np.array([3, 3]))).replayed == 72
+    assert guess(learner)[:11] == [*([0, 1, 2] * 3), 3, 3]
+
+
+def test_a_label_nobody_used_yet_is_known_by_its_name(small: Settings) -> None:
+    learner = classifier(small)
+    learner.task.name_row_K = np.array([9, 10, 11])
+    learner.learn(Labelled(np.arange(8), np.arange(8) % 2))
+    assert guess(learner)[11] == 2
+
+
+def test_what_a_classifier_learned_comes_back_and_goes_on_alike(small: Settings, tmp_path: Path) -> None:
+    learner = classifier(small)
+    learner.learn(Labelled(np.arange(9), np.arange(9) % 3))
+    save_checkpoint(learner, CausalState(learner.spec), Carried(), tmp_path / "kept")
+    again, _, _ = load_checkpoint(tmp_path / "kept", learner.settings)
+    for one in (learner, again):
+        one.learn(Labelled(np.array([9, 10, 11]), np.array([0, 1, 1])))
+    for name, value in learner.network.state_dict().items():
+        assert torch.equal(value, again.network.state_dict()[name]), name
 
 
 def count_encoded(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> list[int]:
