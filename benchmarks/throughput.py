@@ -86,7 +86,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         work = make_workload(make_settings(Path(home)), options.requests, options.following)
         measure.note(f"workload: {len(work.learned)} requests, {len(set(work.texts))} titles")
-        figures: dict[str, Any] = {"titles": len(set(work.texts)), "ours": ours(work)}
+        figures: dict[str, Any] = {
+            "titles": len(set(work.texts)),
+            "scored_requests": len(work.following),
+            "ours": ours(work),
+        }
         random = np.random.default_rng(0).random(work.following.row_RC.shape)
         figures["random_ndcg@10"] = ndcg(random, work.following)
         chunks = {"article": options.chunk // 2, "slots": options.chunk, "sentence-transformers": options.chunk * 2}
