@@ -95,6 +95,9 @@ class Made:
         if LinearRanker.name in names:
             self.kinds |= set(self.settings.baselines.linear.signals) & set(TUNED)
 
+        if OwnRepeats.name in self.kinds:
+            self.kinds.add(DecayedPopularity.name)
+
     @property
     def facts(self) -> dict[str, Any]:
         """What was chosen, as plain JSON values; empty while nothing was."""

@@ -76,7 +76,8 @@ def tune_baselines(backtest: Backtest, variants: Variants, blend: bool) -> Tuned
     facts: dict[str, Any] = {"requests": len(recorded)}
     best: dict[str, Variant] = {}
     for name, group in zip(variants, groups, strict=True):
-        first = max(group, key=lambda place: float(alone_V[place]))
+        allowed = [place for place in group if _fits(name, every[place], best)]
+        first = max(allowed, key=lambda place: float(alone_V[place]))
         best[name] = every[first]
         facts[name] = {**every[first].setting, "ndcg@10": round(float(alone_V[first]), 4)}
     if not blend:
@@ -89,6 +90,14 @@ def tune_baselines(backtest: Backtest, variants: Variants, blend: bool) -> Tuned
         if weight
     }
     return Tuned(best, facts, parts, weighting)
+
+
+def _fits(name: str, variant: Variant, best: dict[str, Variant]) -> bool:
+    """Own repeats back off to the decayed popularity that was chosen: alone, they say nothing about its half-life."""
+    popular = best.get(DecayedPopularity.name)
+    return (
+        name != OwnRepeats.name or popular is None or variant.setting["half_life_h"] == popular.setting["half_life_h"]
+    )
 
 
 def choosing_backtest(backtest: Backtest, requests: int) -> Backtest:

@@ -96,6 +96,11 @@ def test_the_blend_is_made_of_what_was_chosen(backtest: Backtest) -> None:
     ]  # fmt: skip
 
 
+def test_own_repeats_back_off_to_the_decayed_popularity_that_was_chosen(backtest: Backtest) -> None:
+    best = Made(backtest, ["own repeats"]).tuned.best
+    assert best["own repeats"].setting["half_life_h"] == best["decayed popularity"].setting["half_life_h"]
+
+
 def test_seconds_and_settings_are_told(backtest: Backtest) -> None:
     facts: dict[str, dict[str, float]] = {}
     ranked = run_baselines(backtest, ["popularity", "decayed popularity, stale", "decayed popularity"], facts)
