@@ -72,6 +72,7 @@ class Plain:
 def gradient_error(learner: Learner, batch: Examples) -> float:
     """Norm of the difference of the two gradients, relative to the plain loop's."""
     learner.network.eval()  # dropout would differ
+    learner._freshen(batch)  # as the round does before it learns
     parameters = learner.encoder.tuned_parameters()
     learner.encoder.zero_grad()
     plain = Plain(learner)

@@ -118,6 +118,7 @@ def _restore(
         restore_optimizer(learner.text_optimizer, groups.get("text_optimizer", {}))
     learner.rows.accumulator_N = tensors["rows.accumulator"].to(learner.device)
     learner.texts, learner.text_NT = list(meta["texts"]), tensors["text_table"]
+    learner.stale_N = np.ones(len(learner.texts), bool)  # which of them are is not written down
     learner.rounds, learner.step_count = int(meta["rounds"]), int(meta["step_count"])
     learner.guard.mean = meta["loss_mean"]
     learner.reservoir.kept, learner.reservoir.seen = _batch(groups.get("replay")), int(meta["replay_seen"])

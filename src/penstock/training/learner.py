@@ -66,6 +66,7 @@ class Learner:
         self.network: nn.Module = self.task.network.to(self.device)
         self.texts: list[str] = []
         self.text_NT = torch.zeros(0, self.encoder.width)
+        self.stale_N = np.zeros(0, bool)  # the encoder has moved since the vector was made
         classifies = settings.task == "classify"
         self.reservoir = Reservoir(
             settings.classifier.memory_texts if classifies else settings.training.replay_capacity
@@ -91,6 +92,7 @@ class Learner:
         if texts:
             self.text_NT = torch.cat([self.text_NT, self.cache.vectors(texts)])
             self.texts.extend(texts)
+            self.stale_N = np.concatenate([self.stale_N, np.zeros(len(texts), bool)])
             self.task.grow(len(self.texts))
 
     def add_labels(self, count: int) -> None:
@@ -114,6 +116,7 @@ class Learner:
         random = np.random.default_rng(seed)
         report = LearnReport(requests=len(examples))
         started = time.perf_counter()
+        self._freshen(examples)
         warmup = self.rounds == 0
         gradient_NT = torch.zeros_like(self.text_NT)
         if isinstance(self.task, ClassifyTask):
@@ -200,6 +203,7 @@ class Learner:
             self.backward_text(learned, gradient_NT)
             nn.utils.clip_grad_norm_(self.encoder.tuned_parameters(), settings.max_gradient_norm)
             self.text_optimizer.step()
+        self.stale_N[:] = True
         # The rest of the catalogue takes turns, so that a round costs what it learned from and not what there is.
         count = min(settings.text_refresh_items, len(self.texts))
         in_turn = (self.rounds * settings.text_refresh_items + np.arange(count)) % len(self.texts)
@@ -215,3 +219,16 @@ class Learner:
     def refresh(self, row_U: NDArray[np.int64]) -> None:
         """Bring the vectors of `row_U` up to the encoder as it is now."""
         self.text_NT[torch.from_numpy(row_U)] = self.cache.vectors([self.texts[row] for row in row_U])
+        self.stale_N[row_U] = False
+
+    def _freshen(self, examples: Batch) -> None:
+        """With full tuning nothing is learned at a stale vector, replay included: its gradient would not be exact.
+
+        Measured without it, in a second round: a relative error of 0.02 instead of below 1e-5.
+        """
+        if self.settings.text.tuning != "full":
+            return
+        parts = [part for part in (examples, self.reservoir.kept) if part is not None and len(part)]
+        for part in parts:
+            row_U = self.task.text_rows(part)
+            self.refresh(row_U[self.stale_N[row_U]])

@@ -15,6 +15,7 @@ from penstock.settings import Settings
 from penstock.text import item_texts
 from penstock.training.checkpoint import Carried, load_checkpoint, save_checkpoint
 from penstock.training.learner import Learner
+from penstock.training.replay import Batch
 
 
 @pytest.fixture
@@ -248,3 +249,24 @@ def test_full_tuning_takes_every_gradient_and_the_others_the_largest(
         )
         learner.learn(examples)
     assert taken == {"lora": 4, "full": 12}
+
+
+def test_full_tuning_learns_at_no_stale_vector(small: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first, second = halves(small)
+    changes = {"text.tuning": "full", "training.text_refresh_items": 0, "training.text_learning_rate": 0.01}
+    learner = learner_of(small.override(changes))
+    learner.learn(first)
+    learner.text_NT.mul_(0.5)
+    learner.stale_N[:] = True
+    worst: list[float] = []
+    step = learner._step
+
+    def watched(batch: Batch, gradient_NT: torch.Tensor) -> object:
+        rows = learner.task.text_rows(batch)
+        now = learner.cache.vectors([learner.texts[row] for row in rows])
+        worst.append(float((learner.text_NT[torch.from_numpy(rows)] - now).abs().max()))
+        return step(batch, gradient_NT)
+
+    monkeypatch.setattr(learner, "_step", watched)
+    learner.learn(second)
+    assert max(worst) < 1e-6
