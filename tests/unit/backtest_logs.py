@@ -17,13 +17,13 @@ ITEMS = 24
 WORDS = ("red wool scarf", "blue cotton shirt", "green tea pot", "oak table", "steel knife", "paper lamp")
 
 
-def small_log(repeats: bool = True, events: int = 320, users: int = 14, seed: int = 3) -> Dataset:
-    """Purchases every quarter of an hour, at times two at one moment; items are born as time goes on."""
+def small_log(repeats: bool = True, events: int = 320, users: int = 26, seed: int = 3) -> Dataset:
+    """Purchases every quarter of an hour, at times two at one moment; items and users come as time goes on."""
     random = np.random.default_rng(seed)
     taste = random.integers(0, ITEMS, users)
     rows = []
     for n in range(events):
-        user = int(random.integers(users))
+        user = int(random.integers(min(users, 6 + n // 16)))
         near = (taste[user] + random.integers(0, 4)) % ITEMS
         popular = min(int(random.zipf(1.6)) - 1, ITEMS - 1)
         item = min(int(near if random.random() < 0.6 else popular), 8 + n // 12)

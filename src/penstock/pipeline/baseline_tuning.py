@@ -132,7 +132,7 @@ def variants_of(backtest: Backtest, kinds: Collection[str], text_ND: NDArray[np.
     }
     if backtest.dataset.meta.repeats:
         variants["own repeats"] = [
-            Variant({"half_life_h": hours, "half_life_events": events}, partial(OwnRepeats, n, hours, events))
+            Variant({"half_life_h": hours, "half_life_events": events}, partial(OwnRepeats, n, hours, events or None))
             for hours in grid.half_lives_h
             for events in grid.repeat_half_lives_events
         ]
