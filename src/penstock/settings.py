@@ -59,6 +59,7 @@ class ValidationSettings(Section):
 class FeatureSettings(Section):
     half_lives_h: list[float] = Field(min_length=1)
     cooccurrence_half_life_h: float = Field(gt=0)
+    follows_half_life_h: float = Field(gt=0)
     history_length: int = Field(ge=1)
     refresh: Literal["event", "window"]
 
@@ -193,7 +194,6 @@ class SasrecSettings(Section):
 
 
 class BaselineSettings(Section):
-    names: list[str]
     tuning_requests: int = Field(ge=1)
     trials: int = Field(ge=1)
     half_lives_h: list[float] = Field(min_length=1)

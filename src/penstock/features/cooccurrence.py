@@ -13,24 +13,29 @@ MAX_EXPONENT = 100.0
 
 
 class Cooccurrence:
-    """A symmetric, decayed item-by-item count matrix.
+    """A decayed item-by-item count matrix, symmetric unless directed.
 
     Args:
         half_life_s: of a count, seconds.
-        rows: number of items N.
+        directed: a pair counts in its row only, not the other way round.
     """
 
-    def __init__(self, half_life_s: float, rows: int = 0) -> None:
-        self.half_life_s = half_life_s
+    def __init__(self, half_life_s: float, directed: bool = False) -> None:
+        self.half_life_s, self.directed = half_life_s, directed
         self.origin_s: float | None = None
-        self.base_NN = sparse.csr_matrix((rows, rows), dtype=np.float64)
+        self.base_NN = sparse.csr_matrix((0, 0), dtype=np.float64)
         self.waiting: dict[int, tuple[list[int], list[float]]] = {}
         self.waiting_pairs = 0
 
     def add(
-        self, row_P: NDArray[np.int64], column_P: NDArray[np.int64], at_s_P: NDArray[np.float64], rows: int
+        self,
+        row_P: NDArray[np.int64],
+        column_P: NDArray[np.int64],
+        at_s_P: NDArray[np.float64],
+        rows: int,
+        weight_P: NDArray[np.float64] | None = None,
     ) -> None:
-        """Count P pairs, each in both directions. `rows`: the number of items there are now."""
+        """Count P pairs, each as its weight (1 where there is none). `rows`: the number of items there are now."""
         if not len(row_P):
             return
         newest_s = float(at_s_P.max())
@@ -40,18 +45,19 @@ class Cooccurrence:
             self._fold(rows)
             self.base_NN.data *= 2.0 ** (-(newest_s - self.origin_s) / self.half_life_s)
             self.origin_s = newest_s
-        weight_P = np.exp2((at_s_P - self.origin_s) / self.half_life_s)
-        if len(row_P) > 2000:
+        now_P = np.exp2((at_s_P - self.origin_s) / self.half_life_s) * (1.0 if weight_P is None else weight_P)
+        if not self.directed:
+            row_P, column_P = np.concatenate([row_P, column_P]), np.concatenate([column_P, row_P])
+            now_P = np.tile(now_P, 2)
+        if len(row_P) > 4000:
             self._fold(rows)
-            both = (np.concatenate([row_P, column_P]), np.concatenate([column_P, row_P]))
-            self.base_NN = self.base_NN + sparse.coo_matrix((np.tile(weight_P, 2), both), (rows, rows)).tocsr()
+            self.base_NN = self.base_NN + sparse.coo_matrix((now_P, (row_P, column_P)), (rows, rows)).tocsr()
             return
-        for row, column, weight in zip(row_P.tolist(), column_P.tolist(), weight_P.tolist(), strict=True):
-            for left, right in ((row, column), (column, row)):
-                columns, weights = self.waiting.setdefault(left, ([], []))
-                columns.append(right)
-                weights.append(weight)
-        self.waiting_pairs += 2 * len(row_P)
+        for row, column, weight in zip(row_P.tolist(), column_P.tolist(), now_P.tolist(), strict=True):
+            columns, weights = self.waiting.setdefault(row, ([], []))
+            columns.append(column)
+            weights.append(weight)
+        self.waiting_pairs += len(row_P)
         if self.waiting_pairs > FOLD_AT:
             self._fold(rows)
 
@@ -65,51 +71,54 @@ class Cooccurrence:
             self.base_NN = self.base_NN + sparse.coo_matrix((weight_P, (row_P, column_P)), (rows, rows)).tocsr()
             self.waiting, self.waiting_pairs = {}, 0
 
-    def weighted_rows(
-        self, row_L: NDArray[np.int64], weight_LK: NDArray[np.float64], at_s: float, rows: int
-    ) -> NDArray[np.float64]:
-        """For each of K weightings, the weighted sum of L rows of the matrix at `at_s`: float64 [N, K]."""
-        out_NK = np.zeros((rows, weight_LK.shape[1]))
-        if self.origin_s is None:
-            return out_NK
-        columns, weights, owners = [], [], []
+    def entries(
+        self, row_L: NDArray[np.int64], at_s: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+        """The entries of L rows at `at_s`: columns [P], counts [P], and which of the L rows each stems from [P].
+
+        A column may come more than once; its counts add up.
+        """
+        columns, counts, owners = [np.zeros(0, np.int64)], [np.zeros(0)], [np.zeros(0, np.int64)]
         pointer, indices, data = self.base_NN.indptr, self.base_NN.indices, self.base_NN.data
         for position, row in enumerate(row_L.tolist()):
             if row < len(pointer) - 1:
                 part = slice(pointer[row], pointer[row + 1])
                 columns.append(indices[part])
-                weights.append(data[part])
+                counts.append(data[part])
                 owners.append(np.full(part.stop - part.start, position))
             if row in self.waiting:
-                late_columns, late_weights = self.waiting[row]
+                late_columns, late_counts = self.waiting[row]
                 columns.append(np.array(late_columns))
-                weights.append(np.array(late_weights))
+                counts.append(np.array(late_counts))
                 owners.append(np.full(len(late_columns), position))
-        if not columns:
-            return out_NK
-        column_P, weight_P, owner_P = np.concatenate(columns), np.concatenate(weights), np.concatenate(owners)
-        scale = 2.0 ** (-(at_s - self.origin_s) / self.half_life_s)
-        for k in range(weight_LK.shape[1]):
-            out_NK[:, k] = np.bincount(column_P, weight_P * weight_LK[owner_P, k], minlength=rows) * scale
-        return out_NK
+        scale = 1.0 if self.origin_s is None else 2.0 ** (-(at_s - self.origin_s) / self.half_life_s)
+        return np.concatenate(columns), np.concatenate(counts) * scale, np.concatenate(owners)
 
-    def arrays(self, rows: int) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
+    def weighted_rows(
+        self, row_L: NDArray[np.int64], weight_LK: NDArray[np.float64], at_s: float, rows: int
+    ) -> NDArray[np.float64]:
+        """For each of K weightings, the weighted sum of L rows of the matrix at `at_s`: float64 [N, K]."""
+        column_P, count_P, owner_P = self.entries(row_L, at_s)
+        columns = [np.bincount(column_P, count_P * weight_L[owner_P], minlength=rows) for weight_L in weight_LK.T]
+        return np.stack(columns, axis=1)
+
+    def arrays(self, prefix: str, rows: int) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
         """What must be kept to restore this object."""
         self._fold(rows)
         origin_s = np.nan if self.origin_s is None else self.origin_s
         return {
-            "cooccurrence.data": self.base_NN.data,
-            "cooccurrence.indices": self.base_NN.indices.astype(np.int64),
-            "cooccurrence.indptr": self.base_NN.indptr.astype(np.int64),
-            "cooccurrence.origin": np.array([origin_s]),
+            f"{prefix}.data": self.base_NN.data,
+            f"{prefix}.indices": self.base_NN.indices.astype(np.int64),
+            f"{prefix}.indptr": self.base_NN.indptr.astype(np.int64),
+            f"{prefix}.origin": np.array([origin_s]),
         }
 
-    def restore(self, arrays: dict[str, NDArray[np.float64]]) -> None:
+    def restore(self, prefix: str, arrays: dict[str, NDArray[np.float64]]) -> None:
         """The inverse of `arrays`."""
-        pointer = arrays["cooccurrence.indptr"]
+        pointer = arrays[f"{prefix}.indptr"]
         shape = (len(pointer) - 1, len(pointer) - 1)
-        parts = (arrays["cooccurrence.data"], arrays["cooccurrence.indices"], pointer)
+        parts = (arrays[f"{prefix}.data"], arrays[f"{prefix}.indices"], pointer)
         self.base_NN = sparse.csr_matrix(parts, shape)
-        origin_s = float(arrays["cooccurrence.origin"][0])
+        origin_s = float(arrays[f"{prefix}.origin"][0])
         self.origin_s = None if np.isnan(origin_s) else origin_s
         self.waiting, self.waiting_pairs = {}, 0

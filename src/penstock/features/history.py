@@ -52,10 +52,10 @@ class Histories:
             for column in (rows, kinds, times):
                 del column[:-KEPT_PER_USER]
 
-    def tail(self, user: str, count: int) -> list[int]:
-        """The last `count` item rows of `user`."""
+    def tail(self, user: str, count: int) -> tuple[list[int], list[float]]:
+        """The last `count` item rows of `user` and their times in seconds."""
         past = self._past.get(user)
-        return past[0][-count:] if past else []
+        return (past[0][-count:], past[2][-count:]) if past else ([], [])
 
     def of(self, user: str) -> History:
         """The past of `user`, empty for a stranger."""

@@ -7,8 +7,7 @@ N items, H half-lives, C candidates, L past events, F features.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,76 +19,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from penstock.errors import BundleError
+from penstock.features.columns import HOUR_S, PAIR_TAIL, item_columns, user_columns
 from penstock.features.cooccurrence import Cooccurrence
 from penstock.features.decay import DecayedCounts
 from penstock.features.history import Histories, History
-from penstock.settings import Settings
+from penstock.features.spec import CATEGORY_HALF_LIVES_H, FeatureSpec
 
-CATEGORY_HALF_LIVES_H = (24.0, 384.0)
-PAIR_TAIL = 20
-HOUR_S = 3600.0
-REPEAT_HALF_LIVES_H = (48.0, 720.0)
-NOVELTY_HALF_LIVES_H = (24.0, 336.0)
+__all__ = ["PAIR_TAIL", "CausalState", "EventBatch", "FeatureSpec", "seconds"]
+
+COUNTERS = ("positive", "shown", "by_category", "pair_count", "follow_count")
 NOT_HISTORY = ("impression", "label")
-
-
-@dataclass(frozen=True)
-class FeatureSpec:
-    """Everything that fixes what a feature means; stored in the bundle."""
-
-    half_lives_h: tuple[float, ...]
-    cooccurrence_half_life_h: float
-    history_length: int
-    kinds: tuple[str, ...]
-    gains: tuple[float, ...]
-    positive_rating_min: float
-    repeats: bool
-
-    @classmethod
-    def of(cls, settings: Settings) -> "FeatureSpec":
-        """The specification that the settings describe."""
-        gains = settings.data.gains
-        return cls(
-            tuple(settings.features.half_lives_h),
-            settings.features.cooccurrence_half_life_h,
-            settings.features.history_length,
-            tuple(gains),
-            tuple(gains.values()),
-            settings.data.positive_rating_min,
-            settings.data.repeats,
-        )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Feature names, in column order."""
-        hours = [f"{hours:g}h" for hours in self.half_lives_h]
-        return (
-            *(f"popularity_{name}" for name in hours),
-            *(f"rate_{name}" for name in hours),
-            *(f"category_popularity_{hours:g}h" for hours in CATEGORY_HALF_LIVES_H),
-            "cooccurrence_cosine",
-            "cooccurrence_given_history",
-            "cooccurrence_given_last",
-            "repeat_count",
-            *(f"repeat_recency_{hours:g}h" for hours in REPEAT_HALF_LIVES_H),
-            "repeat_share",
-            "category_affinity",
-            *(f"novelty_{hours:g}h" for hours in NOVELTY_HALF_LIVES_H),
-            "history_size",
-            "since_last_event",
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, tree: Mapping[str, Any]) -> "FeatureSpec":
-        """The inverse of `to_json`."""
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()
-        }
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -114,6 +53,28 @@ def seconds(at: datetime) -> float:
     return at.timestamp()
 
 
+class _Pairs:
+    """Pairs of items as they are found: the earlier one, the later one, when, and the weight of following."""
+
+    def __init__(self) -> None:
+        self.left: list[int] = []
+        self.right: list[int] = []
+        self.at_s: list[float] = []
+        self.weight: list[float] = []
+
+    def add(self, left: int, right: int, at_s: float, weight: float) -> None:
+        """Take one pair."""
+        self.left.append(left)
+        self.right.append(right)
+        self.at_s.append(at_s)
+        self.weight.append(weight)
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """All of them, P long each."""
+        rows = np.array(self.left, np.int64), np.array(self.right, np.int64)
+        return *rows, np.array(self.at_s), np.array(self.weight)
+
+
 class CausalState:
     """Counters, co-occurrence and histories; see the module."""
 
@@ -129,8 +90,9 @@ class CausalState:
         self.positive = DecayedCounts(half_lives_s)
         self.shown = DecayedCounts(half_lives_s)
         self.by_category = DecayedCounts(np.array(CATEGORY_HALF_LIVES_H) * HOUR_S)
-        self.pairs = Cooccurrence(spec.cooccurrence_half_life_h * HOUR_S)
-        self.pair_count = DecayedCounts(np.array([spec.cooccurrence_half_life_h]) * HOUR_S)
+        pair_s, follow_s = spec.cooccurrence_half_life_h * HOUR_S, spec.follows_half_life_h * HOUR_S
+        self.pairs, self.follows = Cooccurrence(pair_s), Cooccurrence(follow_s, directed=True)
+        self.pair_count, self.follow_count = DecayedCounts(np.array([pair_s])), DecayedCounts(np.array([follow_s]))
         self.histories = Histories()
         self.tails = Histories()
         self.observed_events = 0
@@ -154,9 +116,8 @@ class CausalState:
         self.category_N = np.concatenate([self.category_N, np.array(codes, np.int64)])
         self.born_s_N = np.concatenate([self.born_s_N, born_s])
         self.seen_N = np.concatenate([self.seen_N, np.zeros(len(fresh), bool)])
-        for counts in (self.positive, self.shown, self.pair_count):
-            counts.grow(len(self.items))
-        self.by_category.grow(len(self.categories))
+        for name in COUNTERS:
+            getattr(self, name).grow(len(self.categories) if name == "by_category" else len(self.items))
 
     # ---- events in
 
@@ -214,17 +175,21 @@ class CausalState:
         self._pair(batch.part(batch.past_E))
 
     def _pair(self, batch: EventBatch) -> None:
-        left: list[int] = []
-        right: list[int] = []
-        times: list[float] = []
+        """Count each event beside the user's last ones, and as one that came after those of earlier moments."""
+        near = _Pairs()
         columns = (batch.user_E.tolist(), batch.row_E.tolist(), batch.at_s_E.tolist())
         for user, row, at_s in zip(*columns, strict=True):
-            tail = [past for past in self.tails.tail(user, PAIR_TAIL) if past != row]
-            left.extend(tail)
-            right.extend([row] * len(tail))
-            times.extend([at_s] * len(tail))
+            past, past_at_s = self.tails.tail(user, PAIR_TAIL)
+            for lag, (other, other_at_s) in enumerate(zip(past[::-1], past_at_s[::-1], strict=True), start=1):
+                if other != row:
+                    near.add(other, row, at_s, 1.0 / lag if other_at_s < at_s else 0.0)
             self.tails.add(user, row, 0, at_s)
-        self.pairs.add(np.array(left, np.int64), np.array(right, np.int64), np.array(times), len(self.items))
+        left_P, right_P, at_s_P, weight_P = near.arrays()
+        rows = len(self.items)
+        self.pairs.add(left_P, right_P, at_s_P, rows)
+        after_P = weight_P > 0
+        self.follows.add(left_P[after_P], right_P[after_P], at_s_P[after_P], rows, weight_P[after_P])
+        self.follow_count.add(batch.row_E, np.ones(len(batch.row_E)), batch.at_s_E)
 
     # ---- features out
 
@@ -237,23 +202,8 @@ class CausalState:
         return np.flatnonzero(~(self.born_s_N > at_s))
 
     def item_features(self, at_s: float, row_C: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """The features that depend on the item only, at `at_s`: float32 [C, 2H + 4], all N items when rows are None."""
-        rows = np.arange(len(self.items)) if row_C is None else row_C
-        count_NH, shown_NH = self.positive.at(at_s, rows), self.shown.at(at_s, rows)
-        total_H, shown_total_H = self.positive.total(at_s), self.shown.total(at_s)
-        n_items = len(self.items)
-        lift_NH = np.log((count_NH + 0.1) * n_items / (total_H + 0.1 * n_items))
-        mean_H = total_H / np.maximum(shown_total_H, 1.0)
-        rate_NH = (count_NH + 20.0 * mean_H) / (shown_NH + 20.0)
-        rate_NH = np.where(shown_total_H > 0, np.log((rate_NH + 1e-4) / (mean_H + 1e-4)), 0.0)
-        category_KH = self.by_category.at(at_s)
-        n_categories = max(len(category_KH), 1)
-        share_KH = np.log((category_KH + 1) * n_categories / (category_KH.sum(0) + n_categories))
-        # An item whose birth is unknown is not called new: bounded, so nothing unforeseen reaches the model.
-        age_h_N = np.clip(np.nan_to_num((at_s - self.born_s_N[rows]) / HOUR_S, nan=np.inf), 0.0, None)
-        novelty_NH = np.exp2(-age_h_N[:, None] / np.array(NOVELTY_HALF_LIVES_H))
-        parts = [lift_NH, rate_NH, share_KH[self.category_N[rows]], novelty_NH]
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        """The features that depend on the item only, at `at_s`: float32 [C, F_item], all N items when rows are None."""
+        return item_columns(self, at_s, row_C)
 
     def features(
         self,
@@ -266,7 +216,7 @@ class CausalState:
 
         Args:
             history: everything the user did before the request.
-            row_C: int64, candidate rows.
+            row_C: int64, distinct candidate rows.
             at_s: the request's time, seconds since the epoch.
             frozen_NF: `item_features(counted_s)` where counters stand still for a window; counts are then read as of
                 the last counted event instead of as of the request.
@@ -276,33 +226,7 @@ class CausalState:
         """
         item_CF = self.item_features(at_s, row_C) if frozen_NF is None else frozen_NF[row_C]
         counts_at_s = at_s if frozen_NF is None else self.counted_s
-        count_C = len(row_C)
-        user_CF = np.zeros((count_C, 10), np.float32)
-        if len(history):
-            rows = len(self.items)
-            user_CF[:, 0:3] = self._pair_features(history, row_C, counts_at_s)
-            age_h_L = np.maximum(at_s - history.at_s_L, 0.0) / HOUR_S
-            repeats_N = np.bincount(history.row_L, minlength=rows)
-            user_CF[:, 3] = np.log1p(repeats_N[row_C])
-            for column, half_life_h in enumerate(REPEAT_HALF_LIVES_H, start=4):
-                recency_N = np.zeros(rows)
-                np.maximum.at(recency_N, history.row_L, np.exp2(-age_h_L / half_life_h))
-                user_CF[:, column] = recency_N[row_C]
-            user_CF[:, 6] = repeats_N[row_C] / len(history)
-            share_K = np.bincount(self.category_N[history.row_L], minlength=len(self.categories)) / len(history)
-            user_CF[:, 7] = share_K[self.category_N[row_C]] if len(self.categories) > 1 else 0.0
-            user_CF[:, 8] = np.log1p(len(history))
-            user_CF[:, 9] = np.log1p(age_h_L[-1])
-        return np.concatenate([item_CF[:, :-2], user_CF[:, :8], item_CF[:, -2:], user_CF[:, 8:]], axis=1)
-
-    def _pair_features(self, history: History, row_C: NDArray[np.int64], at_s: float) -> NDArray[np.float64]:
-        recent = history.last(PAIR_TAIL)
-        count_L = self.pair_count.at(at_s, recent.row_L)[:, 0] + 1.0
-        rank_L = np.arange(len(recent))[::-1]
-        weight_LK = np.stack([1.0 / np.sqrt(count_L), 1.0 / count_L, np.where(rank_L < 3, 1.0, 0.0) / count_L], axis=1)
-        raw_CK = self.pairs.weighted_rows(recent.row_L, weight_LK, at_s, len(self.items))[row_C]
-        raw_CK[:, 0] /= np.sqrt(self.pair_count.at(at_s, row_C)[:, 0] + 1.0)
-        return np.log1p(100.0 * raw_CK)
+        return np.concatenate([item_CF, user_columns(self, history, row_C, at_s, counts_at_s)], axis=1)
 
     # ---- keeping
 
@@ -317,14 +241,13 @@ class CausalState:
             "category": self.category_N,
             "observed": np.array([self.observed_events], np.int64),
             "counted": np.array([self.counted_s]),
-            **self.positive.arrays("positive"),
-            **self.shown.arrays("shown"),
-            **self.by_category.arrays("by_category"),
-            **self.pair_count.arrays("pair_count"),
-            **self.pairs.arrays(len(self.items)),
+            **self.pairs.arrays("pairs", len(self.items)),
+            **self.follows.arrays("follows", len(self.items)),
             **history,
             **{f"tail.{name}": values for name, values in tails.items()},
         }
+        for name in COUNTERS:
+            arrays |= getattr(self, name).arrays(name)
         save_file(
             {name: np.ascontiguousarray(values) for name, values in arrays.items()}, folder / "counters.safetensors"
         )
@@ -353,9 +276,10 @@ class CausalState:
         state.seen_N = arrays["seen"].astype(bool)
         state.observed_events = int(arrays["observed"][0])
         state.counted_s = float(arrays["counted"][0])
-        for name in ("positive", "shown", "by_category", "pair_count"):
+        for name in COUNTERS:
             getattr(state, name).restore(name, arrays)
-        state.pairs.restore(arrays)
+        state.pairs.restore("pairs", arrays)
+        state.follows.restore("follows", arrays)
         state.histories.restore(names["users"], arrays)
         tails = {name.removeprefix("tail."): values for name, values in arrays.items() if name.startswith("tail.")}
         state.tails.restore(names["tail_users"], tails)

@@ -112,7 +112,8 @@ def test_births_known_seen_and_unknown(small: Settings) -> None:
     state.observe(table([event(0, 2.0, item="i4")]))
     assert state.born_s_N[4] == START_S + 2 * HOUR_S, "an unknown birth is the first event"
     assert state.eligible().tolist() == [4]
-    novelty = state.item_features(START_S + 26 * HOUR_S)[:, -2]
+    names = state.spec.item_names
+    novelty = state.item_features(START_S + 26 * HOUR_S)[:, names.index("novelty_24h")]
     assert novelty[0] == 0.0, "an item that nobody saw is not called new"
     assert novelty[4] == pytest.approx(0.5)
 
@@ -192,3 +193,35 @@ def test_a_request_does_not_see_an_event_of_its_own_moment(small: Settings) -> N
     seen, _ = walked(small, events, "event", 99)
     size = list(state_of(small).spec.names).index("history_size")
     assert [float(features[0, size]) for features in seen] == [0.0, pytest.approx(math.log(3))]
+
+
+def test_what_follows_what_by_hand(small: Settings) -> None:
+    """a had i1, an hour later i2 and i3 at one moment; b had i1: i2 and i3 follow i1, but not one another."""
+    state = state_of(small)
+    rows = [event(0, 0.0, "a", "i1"), event(1, 1.0, "a", "i2"), event(2, 1.0, "a", "i3"), event(3, 1.0, "b", "i1")]
+    state.observe(table(rows))
+    at_s = START_S + HOUR_S
+    of_b = state.features(state.histories.of("b"), np.array([2, 3, 1]), at_s)
+    names = list(state.spec.names)
+    decayed = 0.5 ** (1 / state.spec.follows_half_life_h)  # of the count of i1 that a gave an hour ago
+    follows = [1.0, 1 / 2, 0.0]  # i3 is the second after i1
+    expected = np.log1p([100 * weight / (1 + decayed + 2) for weight in follows])
+    np.testing.assert_allclose(of_b[:, names.index("follows")], expected, rtol=1e-5)
+    np.testing.assert_allclose(of_b[:, names.index("follows_last")], expected, rtol=1e-5)
+    assert of_b[0, names.index("follows_cosine")] == pytest.approx(
+        math.log1p(100 / math.sqrt(1 + decayed + 2) / math.sqrt(3)), rel=1e-5
+    )
+
+
+def test_repeats_by_hand(small: Settings) -> None:
+    """i1 twice on the first of two occasions, i2 on the second; an hour has passed since."""
+    state = state_of(small)
+    state.observe(table([event(0, 0.0, "a", "i1"), event(1, 0.0, "a", "i1"), event(2, 1.0, "a", "i2")]))
+    feature = state.features(state.histories.of("a"), np.array([1, 2, 3]), START_S + 2 * HOUR_S)
+    of = {name: feature[:, column] for column, name in enumerate(state.spec.names)}
+    np.testing.assert_allclose(of["repeat_occasions"], np.log1p([10 / 3, 10 / 3, 0]), rtol=1e-5)
+    np.testing.assert_allclose(of["repeat_share"], [2 / 3, 1 / 3, 0], rtol=1e-5)
+    np.testing.assert_allclose(of["repeat_age"], [math.log(3 / 720), math.log(2 / 720), 0], rtol=1e-5)
+    np.testing.assert_allclose(of["repeat_last"], [0, 1, 0])
+    halved = 0.5 ** (np.array([2, 1]) / 24)
+    np.testing.assert_allclose(of["repeat_sum_24h"], np.log1p([6 * halved[0], 3 * halved[1], 0]), rtol=1e-5)

@@ -67,7 +67,7 @@ def test_a_large_batch_and_a_full_waiting_room_fold(monkeypatch: pytest.MonkeyPa
 
 
 def test_items_that_came_later_have_rows_of_their_own() -> None:
-    counts = Cooccurrence(HALF_LIFE_S, 2)
+    counts = Cooccurrence(HALF_LIFE_S)
     add(counts, [(0, 1, 0.0)], rows=2)
     counts._fold(2)
     add(counts, [(4, 0, 0.0)])
@@ -86,10 +86,10 @@ def test_a_long_time_moves_the_origin() -> None:
 
 def test_kept_and_restored() -> None:
     counts, other = Cooccurrence(HALF_LIFE_S), Cooccurrence(HALF_LIFE_S)
-    other.restore(counts.arrays(ROWS))
+    other.restore("pairs", counts.arrays("pairs", ROWS))
     assert other.origin_s is None
     add(counts, [(0, 1, 10.0), (2, 3, 20.0)])
-    other.restore(counts.arrays(ROWS))
+    other.restore("pairs", counts.arrays("pairs", ROWS))
     for one in (counts, other):
         add(one, [(0, 4, 30.0)])
     np.testing.assert_array_equal(read(counts, 40.0), read(other, 40.0))

@@ -17,12 +17,12 @@ def test_oldest_first_and_the_last_few() -> None:
     assert past.last(2).row_L.tolist() == [3, 4]
     assert past.last(2).kind_L.tolist() == [0, 1]
     assert past.last(99).at_s_L.tolist() == [0, 1, 2, 3, 4]
-    assert filled(5).tail("ada", 2) == [3, 4]
+    assert filled(5).tail("ada", 2) == ([3, 4], [3.0, 4.0])
 
 
 def test_a_stranger_has_no_past() -> None:
     assert len(Histories().of("bob")) == 0
-    assert Histories().tail("bob", 3) == []
+    assert Histories().tail("bob", 3) == ([], [])
 
 
 def test_only_the_newest_are_kept() -> None:

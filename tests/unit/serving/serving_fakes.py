@@ -22,7 +22,7 @@ from penstock.settings import Settings
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KINDS = {"impression": 0.0, "click": 1.0, "purchase": 3.0, "rating": 1.0}
-SPEC = FeatureSpec((1.0, 24.0), 240.0, 20, tuple(KINDS), tuple(KINDS.values()), 4.0, True)
+SPEC = FeatureSpec((1.0, 24.0), 240.0, 2400.0, 20, tuple(KINDS), tuple(KINDS.values()), 4.0, True)
 CATEGORIES = ("outdoor", "kitchen", "books")
 WORDS = ("Featherlight rain jacket", "Cast-iron pan, 26 cm", "A field guide to mosses", "Merino hiking socks",
          "Bread knife with a beech handle", "The lighthouse keeper's atlas", "Two-person dome tent", "Copper kettle",
