@@ -72,6 +72,8 @@ def exact_gradient(tree: dict[str, Any]) -> list[str]:
     """Distinct titles against padded slots."""
     error = tree["relative_gradient_error"]
     return [
+        f"A round of {tree['requests']:,} requests over {tree['distinct_titles']:,} titles; features are not counted.",
+        "",
         *head("every encoder parameter", "requests/s", ""),
         row("each distinct title once", f"{tree['once_requests_per_s']:.3g}", times(tree["faster_by"], 12)),
         row("every slot, padded", f"{tree['slots_requests_per_s']:.3g}", f"on {tree['slots_chunk_requests']} requests"),
