@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 HOUR_S = 3600.0
 PAIR_TAIL = 20
+LONG_TAIL = 100
 UNKNOWN_AGE_H = 8760.0
 
 
@@ -65,13 +66,13 @@ def user_columns(
         return np.zeros((len(row_C), len(state.spec.user_names)), np.float32)
     places = Places(row_C, len(state.items))
     age_h_L = np.maximum(at_s - history.at_s_L, 0.0) / HOUR_S
-    recent = history.last(PAIR_TAIL)
+    recent, longer = history.last(PAIR_TAIL), history.last(LONG_TAIL)
     follow_count_L = state.follow_count.at(counts_at_s, recent.row_L)[:, 0]
     share_K = np.bincount(state.category_N[history.row_L], minlength=len(state.categories)) / len(history)
     affinity_C = share_K[state.category_N[row_C]] if len(state.categories) > 1 else np.zeros(len(row_C))
     of_user = [np.log1p(len(history)), np.log(follow_count_L + 1.0).mean(), np.log1p(age_h_L[-1])]
     parts = [
-        _together(state, recent, row_C, places, counts_at_s),
+        _together(state, longer, row_C, places, counts_at_s),
         _follows(state, recent, row_C, places, counts_at_s, follow_count_L),
         _repeats(history, places, age_h_L),
         affinity_C[:, None],
@@ -81,18 +82,21 @@ def user_columns(
 
 
 def _together(
-    state: "CausalState", recent: History, row_C: NDArray[np.int64], places: Places, at_s: float
+    state: "CausalState", longer: History, row_C: NDArray[np.int64], places: Places, at_s: float
 ) -> NDArray[np.float64]:
-    """How much others had a candidate near the user's recent items: [C, 3].
+    """How much others had a candidate near the user's items: [C, 4].
 
-    A cosine, and conditional probabilities given all of them and given the last three.
+    A cosine over all of `longer`, one over its last 20 events, and conditional probabilities given those and given the
+    last three.
     """
-    count_L = state.pair_count.at(at_s, recent.row_L)[:, 0] + 1.0
-    last_L = np.where(np.arange(len(recent))[::-1] < 3, 1.0, 0.0)
-    weights = [1.0 / np.sqrt(count_L), 1.0 / count_L, last_L / count_L]
-    raw_C3 = _summed(state.pairs.entries(recent.row_L, at_s), np.stack(weights, axis=1), places)
-    raw_C3[:, 0] /= np.sqrt(state.pair_count.at(at_s, row_C)[:, 0] + 1.0)
-    return np.log1p(100.0 * raw_C3)
+    count_L = state.pair_count.at(at_s, longer.row_L)[:, 0] + 1.0
+    back_L = np.arange(len(longer))[::-1]
+    recent_L, last_L = (back_L < PAIR_TAIL).astype(np.float64), (back_L < 3).astype(np.float64)
+    root_L = np.sqrt(count_L)
+    weight_L4 = np.stack([1.0 / root_L, recent_L / root_L, recent_L / count_L, last_L / count_L], axis=1)
+    raw_C4 = _summed(state.pairs.entries(longer.row_L, at_s), weight_L4, places)
+    raw_C4[:, :2] /= np.sqrt(state.pair_count.at(at_s, row_C) + 1.0)
+    return np.log1p(100.0 * raw_C4)
 
 
 def _follows(

@@ -55,6 +55,7 @@ class FeatureSpec:
     def user_names(self) -> tuple[str, ...]:
         """Features of an item for a user, in column order, behind those of the item."""
         return (
+            "cooccurrence_long",
             "cooccurrence_cosine",
             "cooccurrence_given_history",
             "cooccurrence_given_last",

@@ -80,7 +80,8 @@ def _turn(known: LabelledVectors, start: Tensor, penalty: float) -> Tensor:
     bend_N1 = (share_NK * (1 - share_NK)).mean(1, keepdim=True) * known.weight_N[:, None]
     bent_TT = (known.text_NT.T @ (known.text_NT * bend_N1)) / total
     value_T, vector_TT = torch.linalg.eigh(bent_TT + penalty / total * torch.eye(len(bent_TT), device=bent_TT.device))
-    return (vector_TT / value_T.clamp(min=SMALLEST**2).sqrt()) @ vector_TT.T
+    turned_TT: Tensor = (vector_TT / value_T.clamp(min=SMALLEST**2).sqrt()) @ vector_TT.T
+    return turned_TT
 
 
 def shared_covariance(known: LabelledVectors, labels: int, shrinkage: float) -> Tensor:

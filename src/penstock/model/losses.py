@@ -5,12 +5,13 @@ from torch import Tensor
 
 
 def listwise_softmax(score_BC: Tensor, gain_BC: Tensor, offset_BC: Tensor, mask_BC: Tensor) -> Tensor:
-    """Mean over requests of the gain-weighted negative log-probability of what was chosen.
+    """Gain-weighted negative log-probability of what was chosen, a request weighing the root of its gain.
 
-    Each positive competes with every candidate of its request that was not chosen. With shown items (offset 0, one
-    click) this is the article's formula, minus log softmax of the clicked item. With sampled negatives the offset,
-    minus log of each negative's inclusion probability, makes the denominator an estimate of the sum over the whole
-    catalogue (sampled softmax: Jean et al., ACL 2015; logQ correction: Yi et al., RecSys 2019).
+    With shown items (offset 0, one click) this is the article's formula, minus log softmax of the clicked item. With
+    sampled negatives the offset, minus log of each negative's inclusion probability, makes the denominator an estimate
+    of the sum over the whole catalogue (sampled softmax: Jean et al., ACL 2015; logQ correction: Yi et al., RecSys
+    2019). Several chosen items share the probability: letting each compete with the others only was better for baskets
+    and far worse for single choices (decision 0011).
 
     Args:
         score_BC: float32.
@@ -21,11 +22,9 @@ def listwise_softmax(score_BC: Tensor, gain_BC: Tensor, offset_BC: Tensor, mask_
     Returns:
         Scalar. Requests without a positive count nothing.
     """
-    chosen_BC = (gain_BC > 0) & mask_BC
-    other_BC = (score_BC + offset_BC).masked_fill(chosen_BC | ~mask_BC, -torch.inf)
-    others_B1 = torch.logsumexp(torch.cat([other_BC, torch.full_like(other_BC[:, :1], -1e4)], 1), 1, keepdim=True)
-    loss_BC = torch.logaddexp(score_BC, others_B1) - score_BC
-    weight_BC = torch.where(chosen_BC, gain_BC, torch.zeros_like(gain_BC))
+    weight_BC = torch.where(mask_BC, gain_BC, torch.zeros_like(gain_BC))
+    loss_BC = -torch.log_softmax((score_BC + offset_BC).masked_fill(~mask_BC, -1e9), 1)
     total_B = weight_BC.sum(1)
-    loss_B = (loss_BC.masked_fill(~chosen_BC, 0.0) * weight_BC).sum(1) / total_B.clamp(min=1e-9)
-    return loss_B.sum() / (total_B > 0).sum().clamp(min=1)
+    loss_B = (loss_BC * weight_BC).sum(1) / total_B.clamp(min=1e-9)
+    root_B = total_B.sqrt()
+    return (loss_B * root_B).sum() / root_B.sum().clamp(min=1e-9)

@@ -86,7 +86,8 @@ def test_cooccurrence_by_hand(small: Settings) -> None:
     feature = state.features(state.histories.of("b"), np.array([2, 3]), START_S)
     names = list(state.spec.names)
     cosine = 1 / math.sqrt(3) / math.sqrt(2)  # together once; i1 had two events, i2 one; one is added to each count
-    assert feature[0, names.index("cooccurrence_cosine")] == pytest.approx(math.log1p(100 * cosine), rel=1e-5)
+    for name in ("cooccurrence_cosine", "cooccurrence_long"):
+        assert feature[0, names.index(name)] == pytest.approx(math.log1p(100 * cosine), rel=1e-5)
     assert feature[0, names.index("cooccurrence_given_last")] == pytest.approx(math.log1p(100 / 3), rel=1e-5)
     assert feature[1, names.index("cooccurrence_cosine")] == 0.0
 

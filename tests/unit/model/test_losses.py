@@ -30,11 +30,17 @@ def test_only_differences_of_scores_count(shift: float) -> None:
     assert loss([scores], [[0.0, 1.0, 0.0]]) == pytest.approx(-math.log(0.3), abs=1e-4)
 
 
-def test_two_chosen_compete_with_the_others_and_not_with_each_other() -> None:
+def test_chosen_items_share_the_probability() -> None:
     score = [[1.0, 2.0, 0.5]]
-    first, second = (math.log(1 + math.exp(0.5 - chosen)) for chosen in (1.0, 2.0))
-    assert loss(score, [[1.0, 1.0, 0.0]]) == pytest.approx((first + second) / 2, rel=1e-5)
-    assert loss(score, [[3.0, 1.0, 0.0]]) == pytest.approx((3 * first + second) / 4, rel=1e-5)
+    total = math.log(sum(math.exp(one) for one in score[0]))
+    assert loss(score, [[1.0, 1.0, 0.0]]) == pytest.approx((total - 1.0 + total - 2.0) / 2, rel=1e-5)
+    assert loss(score, [[3.0, 1.0, 0.0]]) == pytest.approx((3 * (total - 1.0) + total - 2.0) / 4, rel=1e-5)
+
+
+def test_a_request_weighs_the_root_of_its_gain() -> None:
+    one, other = [0.0, 0.0, -1e9], [0.0, 0.0, 0.0]
+    both = loss([one, other], [[1.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
+    assert both == pytest.approx((math.log(2) + 2 * math.log(3)) / 3, rel=1e-5)
 
 
 def test_an_offset_makes_one_negative_stand_for_many() -> None:
