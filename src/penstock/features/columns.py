@@ -126,7 +126,8 @@ def _summed(
     places: Places,
 ) -> NDArray[np.float64]:
     column_P, count_P, owner_P = entries
-    return places.sums(column_P, count_P[:, None] * weight_LK[owner_P])
+    place_P, known_P = places.known(column_P)  # few of the entries are candidates: weigh only those
+    return places.added(place_P, count_P[known_P, None] * weight_LK[owner_P[known_P]])
 
 
 def _repeats(history: History, places: Places, age_h_L: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ class DecayedCounts:
         self.origin_s_H = np.zeros(len(self.half_life_s_H))
         self.started = False
         self.sum_NH = np.zeros((rows, len(self.half_life_s_H)))
+        self.total_H = np.zeros(len(self.half_life_s_H))  # over all rows, so that reading it does not cost the rows
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
@@ -43,9 +44,11 @@ class DecayedCounts:
             gap = (newest_s - self.origin_s_H[column]) / half_life_s
             if gap > MAX_EXPONENT:
                 self.sum_NH[:, column] *= 2.0**-gap
+                self.total_H[column] *= 2.0**-gap
                 self.origin_s_H[column] = newest_s
             exponent_E = (at_s_E - self.origin_s_H[column]) / half_life_s
             increment_E = weight_E * np.exp2(exponent_E)
+            self.total_H[column] += increment_E.sum()
             if len(row_E) < 64:
                 np.add.at(self.sum_NH[:, column], row_E, increment_E)
             else:
@@ -61,16 +64,16 @@ class DecayedCounts:
 
     def total(self, at_s: float) -> NDArray[np.float64]:
         """Decayed sums over all rows, [H], at `at_s`."""
-        summed_1H = self.sum_NH.sum(0, keepdims=True)
         if not self.started:
-            return np.zeros(summed_1H.shape[1])
+            return np.zeros_like(self.total_H)
         exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
-        return np.asarray(summed_1H[0] * np.exp2(np.minimum(exponent_H, MAX_EXPONENT)))
+        return np.asarray(self.total_H * np.exp2(np.minimum(exponent_H, MAX_EXPONENT)))
 
     def arrays(self, prefix: str) -> dict[str, NDArray[np.float64]]:
         """What must be kept to restore this object."""
         return {
             f"{prefix}.sum": self.sum_NH,
+            f"{prefix}.total": self.total_H,
             f"{prefix}.origin": self.origin_s_H,
             f"{prefix}.started": np.array([float(self.started)]),
         }
@@ -78,5 +81,6 @@ class DecayedCounts:
     def restore(self, prefix: str, arrays: dict[str, NDArray[np.float64]]) -> None:
         """The inverse of `arrays`."""
         self.sum_NH = np.array(arrays[f"{prefix}.sum"])
+        self.total_H = np.array(arrays[f"{prefix}.total"])
         self.origin_s_H = np.array(arrays[f"{prefix}.origin"])
         self.started = bool(arrays[f"{prefix}.started"][0])

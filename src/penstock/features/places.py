@@ -40,16 +40,25 @@ class Places:
 
     def sums(self, row_P: NDArray[np.int64], weight_PK: NDArray[np.float64]) -> NDArray[np.float64]:
         """For each candidate the summed weights of its rows: float64 [C, K]."""
+        place_P, known_P = self.known(row_P)
+        return self.added(place_P, weight_PK[known_P])
+
+    def known(self, row_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places of the rows that are candidates, and which of the P rows those are."""
         place_P = self.of(row_P)
-        known_P = place_P >= 0
-        place_P, weight_PK = place_P[known_P], weight_PK[known_P]
-        columns = [np.bincount(place_P, weight_P, minlength=self.count) for weight_P in weight_PK.T]
-        return np.stack(columns, axis=1).astype(np.float64)
+        known_P = np.flatnonzero(place_P >= 0)
+        return place_P[known_P], known_P
+
+    def added(self, place_P: NDArray[np.int64], weight_PK: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weights summed by place: float64 [C, K]."""
+        out_CK = np.zeros((self.count, weight_PK.shape[1]))
+        for k in range(weight_PK.shape[1]):
+            out_CK[:, k] = np.bincount(place_P, weight_PK[:, k], minlength=self.count)
+        return out_CK
 
     def largest(self, row_P: NDArray[np.int64], value_PK: NDArray[np.float64]) -> NDArray[np.float64]:
         """For each candidate the largest value of its rows, 0 where it has none (values are at least 0)."""
-        place_P = self.of(row_P)
-        known_P = place_P >= 0
+        place_P, known_P = self.known(row_P)
         out_CK = np.zeros((self.count, value_PK.shape[1]))
-        np.maximum.at(out_CK, place_P[known_P], value_PK[known_P])
+        np.maximum.at(out_CK, place_P, value_PK[known_P])
         return out_CK
