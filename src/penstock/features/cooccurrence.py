@@ -88,7 +88,8 @@ class Cooccurrence:
         owners = np.repeat(place_L, length_L)
         if self.waiting:
             late = self._late(row_L)
-            columns, counts, owners = (np.concatenate(pair) for pair in zip((columns, counts, owners), late, strict=True))
+            pairs = zip((columns, counts, owners), late, strict=True)
+            columns, counts, owners = (np.concatenate(pair) for pair in pairs)
         scale = 1.0 if self.origin_s is None else 2.0 ** (-(at_s - self.origin_s) / self.half_life_s)
         return columns, counts * scale, owners
 
