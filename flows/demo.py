@@ -2,7 +2,7 @@
 
 Everything goes through the same flows, registry and service as in production, in var/ (see flows.demo_home), so that
 `make up` goes on from where this ends. The log's times are moved so that it ends now. What is shown is measured in this
-run. Two savings: only the newest three quarters of the log are played, and a round moves the text encoder by 128 items
+run. Two savings: only the newest two thirds of the log are played, and a round moves the text encoder by 128 items
 instead of 512.
 """
 
@@ -39,7 +39,7 @@ from penstock.registry.store import open_registry
 from penstock.serving.decisions import Decisions
 from penstock.settings import PREFIX, Settings, load_settings
 
-PLAYED, WARM_UP, WINDOWS, FRESH_ROUNDS = 0.75, 0.4, 5, 2
+PLAYED, WARM_UP, WINDOWS, FRESH_ROUNDS = 0.65, 0.4, 5, 2
 BROKEN_SHARE = 0.4
 READY_S, SWAP_S, ASK_S = 60.0, 60.0, 60.0
 SERVICE_LOG = "service.log"

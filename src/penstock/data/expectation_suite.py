@@ -21,7 +21,7 @@ from penstock.errors import DataError, DependencyMissing
 
 INDEX = [ROW, "event_id"]
 SITE = "data_docs"
-MAX_LISTED = 20_000
+MAX_LISTED = 2_000
 """Broken rows that the record lists one by one, at 0.2 ms each; beyond it holds the counts, quarantine all the rows."""
 
 
