@@ -41,7 +41,7 @@ def v1_routes(runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry)
         served = runtime.current()
         _check_task(served, "rank")
         with served.lock:
-            answer = _recommend(served, body, settings.candidates, runtime.clock())
+            answer = recommend_from(served, body, settings.candidates, runtime.clock())
         for item in answer["items"]:
             telemetry.recommended.labels(item["source"]).inc()
         return json_answer(named(request, served) | answer)
@@ -101,8 +101,8 @@ def v1_routes(runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry)
     return router
 
 
-def _recommend(served: Served, body: api.RecommendationRequest, count: int, now: datetime) -> dict[str, Any]:
-    """The answer's own part; the caller holds the lock."""
+def recommend_from(served: Served, body: api.RecommendationRequest, count: int, now: datetime) -> dict[str, Any]:
+    """A version's answer, without what names it; the caller holds the lock."""
     scorer, user = served.scorer, _user(body, now)
     unknown = [event.item_id for event in body.history or [] if event.item_id not in scorer.state.row_of]
     if unknown:

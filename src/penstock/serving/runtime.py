@@ -173,7 +173,12 @@ class Runtime:
             return True
         return failure is not None and (failure.version, failure.digest) == (number, digest)
 
-    def _switch(self, number: str, digest: str, folder: Path) -> None:
+    def bring_up(self, number: str, digest: str, folder: Path) -> Served:
+        """Load a version beside the one that serves, up to date with the journal; it answers nobody by itself.
+
+        Raises:
+            BundleError: the folder holds no whole bundle, or another one.
+        """
         scorer = self._load(folder)
         if scorer.digest != digest:
             raise BundleError(
@@ -182,7 +187,15 @@ class Runtime:
             )
         fresh = Served(number, digest, scorer, self.clock())
         self._replay(fresh)
-        _warm(scorer, self.clock())
+        return fresh
+
+    def follow(self, served: Served) -> None:
+        """Let a version that was brought up see what the journal accepted since; the caller holds its lock."""
+        self._follow(served)
+
+    def _switch(self, number: str, digest: str, folder: Path) -> None:
+        fresh = self.bring_up(number, digest, folder)
+        _warm(fresh.scorer, self.clock())
         with fresh.lock:
             self._served = fresh
             self._follow(fresh)
