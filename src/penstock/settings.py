@@ -157,6 +157,7 @@ class ScheduleSettings(Section):
     round_minutes: float = Field(gt=0)
     rebuild_cron: str
     watch_minutes: float = Field(gt=0)
+    freshness_objective_minutes: float = Field(gt=0)
 
 
 class BacktestSettings(Section):

@@ -142,6 +142,12 @@ class MlflowBackend:
             for start in range(0, len(metrics), BATCH_METRICS):
                 self._client.log_batch(run_id, metrics=metrics[start : start + BATCH_METRICS])
 
+    def metric_history(self, run_id: str, name: str) -> list[Point]:
+        """Every value of one metric of a run, in the order of its steps; none where it was never noted."""
+        with _translated(f"reading {name} of run {run_id}"):
+            found = self._client.get_metric_history(run_id, name)
+        return sorted((Point(name, one.value, one.step, one.timestamp) for one in found), key=lambda point: point.step)
+
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Write parameters, each as text cut at what MLflow can hold."""
         from mlflow.entities import Param

@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import HTMLResponse, Response
 
 from penstock.errors import SettingsError
 from penstock.inference.scorer import Scorer
-from penstock.serving.answers import Problematic, install_errors, install_watch, problem
+from penstock.serving.answers import install_errors, install_watch, problem
+from penstock.serving.console_pages import page_routes
+from penstock.serving.console_routes import console_routes
 from penstock.serving.decisions import Decisions
 from penstock.serving.docs_page import docs_page
 from penstock.serving.limits import Door
@@ -25,8 +26,6 @@ from penstock.serving.status import status
 from penstock.serving.telemetry import Telemetry
 from penstock.settings import Settings
 
-CONSOLE = Path(__file__).parent / "console"
-CONSOLE_FILES = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 ABOUT = "Recommendations and labels from a model that stays minutes old; events in, versions named in every answer."
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,9 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.include_router(v1_routes(runtime, settings.service, telemetry))
     app.include_router(decision_routes(runtime, partial(_status, runtime, settings)))
     app.include_router(health_routes(runtime, telemetry))
-    _add_pages(app)
+    app.include_router(console_routes(runtime, settings))
+    app.include_router(page_routes())
+    _add_docs(app)
     return app
 
 
@@ -111,17 +112,7 @@ def _status(runtime: Runtime, settings: Settings) -> dict[str, Any]:
     return status(runtime.state, runtime.registry, settings, runtime.clock())
 
 
-def _add_pages(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
-    def console() -> Response:
-        return FileResponse(CONSOLE / "index.html", media_type="text/html; charset=utf-8")
-
-    @app.get("/console/{name}", include_in_schema=False)
-    def console_file(name: str) -> Response:
-        if name not in CONSOLE_FILES:
-            raise Problematic(404, "not_found", f"no console file {name!a}; there are {', '.join(CONSOLE_FILES)}")
-        return FileResponse(CONSOLE / name, media_type=CONSOLE_FILES[name])
-
+def _add_docs(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     def docs() -> Response:
         return HTMLResponse(docs_page(app.openapi()))

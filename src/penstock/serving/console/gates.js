@@ -1,0 +1,66 @@
+// Gates: a table with each interval drawn beside its threshold, and the form that approves or rejects.
+import { call } from "./api.js";
+import { clock, figure, make, shape, short, table, text, verdict } from "./dom.js";
+import { allowed, signature } from "./session.js";
+
+// The interval on a line, the side of the threshold that passes shaded: one look instead of three numbers.
+function picture(gate) {
+  const values = [gate.low, gate.high, gate.threshold, gate.observed].filter((value) => value !== null);
+  const from = Math.min(...values), width = Math.max(...values) - from || 1, x = (value) => 6 + (108 * (value - from)) / width;
+  const edge = x(gate.threshold), above = gate.comparison === ">=";
+  return shape("svg", { viewBox: "0 0 120 16", width: 120, height: 16, class: "picture", "aria-hidden": "true" },
+    shape("rect", { x: above ? edge : 0, y: 1, width: above ? 120 - edge : edge, height: 14, rx: 2, class: "allowed" }),
+    shape("line", { x1: x(gate.low), x2: x(gate.high), y1: 8, y2: 8, class: "range" }), shape("circle", { cx: x(gate.observed), cy: 8, r: 3.2, class: "point" }),
+    shape("line", { x1: edge, x2: edge, y1: 1, y2: 15, class: "edge" }));
+}
+
+function row(gate) {
+  const measured = gate.low !== null && gate.high !== null && gate.observed !== null;
+  const interval = measured ? make("span", {}, `${figure(gate.low)} … ${figure(gate.high)}`, picture(gate)) : "–";
+  return make("tr", {},
+    make("th", { scope: "row" }, gate.name.replaceAll("_", " "), gate.slice && gate.slice !== "all" ? text("small", ` ${gate.slice}`, "dim") : null),
+    make("td", {}, verdict(gate.passed ? "passed" : "refused", gate.passed ? "pass" : "fail")),
+    make("td", { className: "number", "data-name": "observed", textContent: figure(gate.observed) }),
+    make("td", { className: "number", "data-name": "interval" }, interval),
+    make("td", { className: "number", "data-name": "threshold", textContent: `${gate.comparison === ">=" ? "≥" : "≤"} ${figure(gate.threshold)}` }),
+    make("td", { className: "detail", textContent: gate.detail }));
+}
+
+export function gateTable(gates, caption) {
+  return table(caption, ["Gate", "Verdict", { name: "Observed", number: true }, { name: "95% interval", number: true }, { name: "Threshold", number: true }, "Detail"], gates.map(row), "gates");
+}
+
+export function gateSummary(gates) {
+  const passed = gates.filter((gate) => gate.passed).length;
+  return verdict(`${passed} of ${gates.length} gates passed`, gates.length && passed === gates.length ? "pass" : "fail");
+}
+
+// A decision is a POST with a name and a reason; there is no link that decides.
+export function decisionForm(challenger, say, after) {
+  if (!allowed("decide")) return text("p", "Your token may look, not decide.", "dim");
+  const who = signature();
+  const reason = make("input", { required: true, maxLength: 2000, autocomplete: "off", placeholder: "what did you look at?" });
+  const approve = make("button", { type: "submit", value: "approve", textContent: "Approve" });
+  const reject = make("button", { type: "submit", value: "reject", className: "second", textContent: "Reject" });
+  const form = make("form", { className: "row decision" }, who.field, make("label", { className: "grow" }, "Reason", reason), approve, reject);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const decision = event.submitter ? event.submitter.value : "approve", actor = who.name();
+    approve.disabled = reject.disabled = true;
+    say(decision === "approve" ? `Approving version ${challenger.number}: verifying and promoting…` : `Rejecting version ${challenger.number}…`);
+    try {
+      const answer = await call(`/v1/challengers/${challenger.number}/${decision}`, { actor, reason: reason.value, seen: challenger.binding });
+      say(decision === "approve" ? `Version ${challenger.number} was approved; version ${answer.version} serves now.` : `Version ${challenger.number} was rejected and never serves.`);
+      await after();
+    } catch (error) { say(error.message, true); } finally { approve.disabled = reject.disabled = false; }
+  });
+  return form;
+}
+
+export function challengerCard(challenger, say, after) {
+  return make("article", { className: "card" },
+    make("header", {}, make("h3", {}, make("a", { href: `#challengers/${challenger.number}`, textContent: `Version ${challenger.number}` })), gateSummary(challenger.gates),
+      make("span", { className: "dim" }, "bundle ", text("code", short(challenger.digest)), ` · ${clock(challenger.created_at)}` + (challenger.requests ? ` · ${challenger.requests} requests of ${challenger.users} users` : "")),
+      challenger.report ? make("a", { href: challenger.report, textContent: "gate report" }) : null),
+    challenger.error ? text("p", challenger.error, "alert") : gateTable(challenger.gates, `Gates of version ${challenger.number}`), decisionForm(challenger, say, after));
+}

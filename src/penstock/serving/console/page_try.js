@@ -1,0 +1,90 @@
+// Try it: pick or invent a user, see ten items with why, click one and watch the list change; compare two versions.
+import { call, query, unique } from "./api.js";
+import { fill, make, panel, text, unchanged } from "./dom.js";
+import { itemList } from "./lists.js";
+
+export const title = "Try it";
+const TOP = 10;
+let remembered = { user: "", query: "", other: "" };
+
+export function mount(root) {
+  const user = make("input", { autocomplete: "off", spellcheck: false, maxLength: 256, placeholder: "somebody new", value: remembered.user });
+  user.setAttribute("list", "users");
+  const asked = make("input", { autocomplete: "off", maxLength: 400, placeholder: "what are they looking for?", value: remembered.query });
+  const unseen = make("input", { type: "checkbox" }), options = make("datalist", { id: "users" });
+  const other = make("select", {}, make("option", { value: "", textContent: "no other version" }));
+  const invent = make("button", { type: "button", className: "second plain", textContent: "Invent a user" });
+  const form = make("form", { className: "row" }, make("label", {}, "User", user), options, invent, make("label", { className: "grow" }, "Query, optional", asked),
+    make("label", {}, "Compare with", other), make("label", { className: "check" }, unseen, " only what is new to them"), make("button", { type: "submit", textContent: "Recommend" }));
+  const message = make("p", { className: "message", role: "status", "aria-live": "polite" }), lists = make("div", { className: "lists" });
+  fill(root, make("h1", { className: "hidden-title", textContent: "Try it", tabIndex: -1 }),
+    panel("Try it", text("p", "Ask as a user, click an item, and watch the list answer. A click here is a real event: it is kept in the journal and learned from.", "dim"), form, message, lists));
+  const say = (words, bad = false) => { message.textContent = words; message.classList.toggle("bad", bad); };
+  let shown = null;
+
+  async function recommend() {
+    remembered = { user: user.value.trim(), query: asked.value.trim(), other: other.value };
+    const body = { k: TOP, filters: { exclude_seen: unseen.checked } };
+    if (remembered.user) body.user_id = remembered.user;
+    if (remembered.query) body.query = remembered.query;
+    return { ...(await call("/v1/recommendations", body)), user: body.user_id, query: body.query };
+  }
+
+  async function compared(answer) {
+    if (!other.value || other.value === answer.version) return null;
+    const { lists: found } = await call(`/v1/console/compare?${query({ versions: other.value, user_id: answer.user, query: answer.query, k: TOP, exclude_seen: unseen.checked })}`);
+    return found[0];
+  }
+
+  const column = (heading, note, list) => make("div", {}, make("h3", {}, heading, " ", text("span", note, "dim")), list);
+
+  async function ask(event) {
+    event.preventDefault();
+    say("Asking…");
+    try {
+      shown = await recommend();
+      const beside = await compared(shown);
+      fill(lists, beside ? column(`Version ${beside.number}`, "for comparison", itemList(beside.items, { faded: true })) : null,
+        column(beside ? `Version ${shown.version}` : "Top ten", beside ? "serves" : "", itemList(shown.items, { before: beside && beside.items, onclick: click })));
+      const who = shown.user || "Somebody new", same = beside ? beside.items.filter((one) => shown.items.some((item) => item.item_id === one.item_id)).length : 0;
+      say(!shown.items.length ? "Nothing fits these filters." : `${shown.known_user ? `For ${who}, from their history` : `${who} has no history: popular and fresh items`}, by version ${shown.version}.${beside ? ` ${same} of ${shown.items.length} are in both lists.` : ""}`);
+    } catch (error) { say(error.message, true); }
+  }
+
+  async function click(item, place) {
+    const before = shown, at = new Date().toISOString();
+    if (!user.value.trim()) user.value = unique().slice(0, 14);
+    const user_id = user.value.trim();
+    const event = (kind, one, position) => ({ event_id: unique(), user_id, item_id: one.item_id, kind, at, position, request_id: before.request_id, ...(before.query ? { query: before.query } : {}) });
+    try {
+      const began = performance.now();
+      const answer = await call("/v1/events", { events: [...before.items.map((one, index) => event("impression", one, index)), event("click", item, place)] });
+      if (answer.rejected.length) throw new Error(`the event was not taken: ${answer.rejected[0].reason}`);
+      shown = await recommend();
+      const took = Math.round(performance.now() - began);
+      fill(lists, column("Before", `version ${before.version}`, itemList(before.items, { marked: item.item_id, faded: true })),
+        column("After the click", `version ${shown.version}`, itemList(shown.items, { before: before.items, marked: item.item_id, onclick: click })));
+      const fresh = shown.items.filter((one) => !before.items.some((old) => old.item_id === one.item_id)).length;
+      const movedBy = shown.items.filter((one, index) => before.items[index] && before.items[index].item_id !== one.item_id).length;
+      say(`${user_id} clicked “${item.title}”. ${movedBy} of ${shown.items.length} places changed, ${fresh} items are new in the list; ${took} ms from the click to the new list, by version ${shown.version}.`);
+      lists.lastElementChild.querySelector("button")?.focus({ preventScroll: true });
+    } catch (error) { say(error.message, true); }
+  }
+
+  form.addEventListener("submit", ask);
+  invent.addEventListener("click", () => { user.value = unique().slice(0, 14); fill(lists); say(`${user.value} has no history yet. Recommend, then click something.`); });
+
+  let first = true;
+  const refresh = async (status) => {
+    if (status.service.task !== "rank") { say("This service labels texts: the first page and /docs show how to ask it.", true); form.hidden = true; return; }
+    const [{ users }, { versions }] = await Promise.all([call("/v1/users"), call("/v1/console/versions")]);
+    if (!unchanged(options, users)) fill(options, ...users.map((one) => make("option", { value: one })));
+    const usable = versions.filter((one) => one.number !== status.service.version).map((one) => [one.number, one.status]);
+    if (!unchanged(other, usable)) {
+      fill(other, make("option", { value: "", textContent: "no other version" }), ...usable.map(([number, standing]) => make("option", { value: number, textContent: `version ${number} (${standing})` })));
+      other.value = usable.some(([number]) => number === remembered.other) ? remembered.other : "";
+    }
+    if (first) { first = false; if (!user.value && users.length) user.value = users[0]; if (users.length) form.requestSubmit(); }
+  };
+  return { refresh };
+}

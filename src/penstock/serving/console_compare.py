@@ -1,0 +1,89 @@
+"""The same user asked of several versions at once: the champion beside a challenger, or beside what served before.
+
+A version that does not serve is brought up on demand and kept on a small shelf: a bundle costs its size in memory and
+some seconds to load, so only the last few stay. Nothing here answers anybody but the console.
+"""
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from pydantic import BaseModel
+
+from penstock.serving import api
+from penstock.serving.answers import Problematic
+from penstock.serving.routes import recommend_from
+from penstock.serving.runtime import Runtime, Served
+
+KEPT = 2
+MOST = 3
+
+
+class VersionAnswer(BaseModel):
+    """One version's list for the user."""
+
+    number: str
+    digest: str
+    known_user: bool
+    items: list[api.RecommendedItem]
+
+
+class Comparison(api.Answer):
+    """The lists in the order of the versions asked for; `shared`: how many items all of them hold."""
+
+    user_id: str | None
+    lists: list[VersionAnswer]
+    shared: int
+
+
+class Shelf:
+    """Versions brought up for comparison, the least recently used one going first. Any thread."""
+
+    def __init__(self, runtime: Runtime, kept: int = KEPT) -> None:
+        self.runtime, self.kept = runtime, kept
+        self._loading = threading.Lock()
+        self._versions: OrderedDict[tuple[str, str], Served] = OrderedDict()
+
+    def of(self, number: str) -> Served:
+        """A version, loaded where it is not.
+
+        Raises:
+            RegistryError: there is none of that number.
+            BundleError: its bundle is not whole.
+        """
+        served = self.runtime.served
+        if served is not None and served.version == number:
+            return served
+        version = self.runtime.registry.version(number)
+        key = (version.number, version.digest)
+        with self._loading:
+            found = self._versions.pop(key, None)
+            if found is None:
+                folder = self.runtime.registry.bundle_dir(version)
+                found = self.runtime.bring_up(version.number, version.digest, folder)
+            self._versions[key] = found
+            while len(self._versions) > self.kept:
+                self._versions.popitem(last=False)
+        return found
+
+
+def compare(shelf: Shelf, numbers: list[str], body: api.RecommendationRequest, candidates: int) -> dict[str, Any]:
+    """Each version's list for one request.
+
+    Raises:
+        Problematic: too many versions, or one that labels texts.
+        RegistryError, BundleError: a version that is not there or not whole.
+    """
+    if not 1 <= len(numbers) <= MOST:
+        raise Problematic(422, "invalid", f"versions: {len(numbers)} asked for, expected 1 to {MOST} numbers by commas")
+    lists = []
+    for number in dict.fromkeys(numbers):
+        served = shelf.of(number)
+        if served.scorer.task != "rank":
+            raise Problematic(409, "other_task", f"version {number} labels texts, only ranked lists can be compared")
+        with served.lock:
+            shelf.runtime.follow(served)
+            answer = recommend_from(served, body, candidates, shelf.runtime.clock())
+        lists.append({"number": served.version, "digest": served.digest, **answer})
+    held = [{item["item_id"] for item in one["items"]} for one in lists]
+    return {"user_id": body.user_id, "lists": lists, "shared": len(set.intersection(*held)) if held else 0}
