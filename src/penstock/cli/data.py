@@ -11,7 +11,7 @@ import click
 
 from penstock.cli.answer import FAILED, Answer, Output, command
 from penstock.cli.opened import load, open_state_only
-from penstock.cli.screen import Screen, progress
+from penstock.cli.screen import Screen, progress, working
 from penstock.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def simulate(output: Output, into: Path | None) -> Answer:
 
     settings = load()
     folder = into or settings.data.dir
-    dataset = simulate_and_write(settings.simulate, settings.seed, folder)
+    with working(f"simulating {settings.simulate.days:g} days of {settings.simulate.items} items"):
+        dataset = simulate_and_write(settings.simulate, settings.seed, folder)
     data = {
         "into": folder,
         "events": len(dataset.events),
@@ -66,7 +67,8 @@ def import_(output: Output, kind: str, source: Path, into: Path, mapping: dict[s
     """Bring a log into penstock's format; every row of it is accounted for."""
     from penstock.data.importers import import_source
 
-    done = import_source(kind, source, into, mapping)
+    with working(f"importing {source}"):
+        done = import_source(kind, source, into, mapping)
     data = {"kind": kind, "into": into, "read": done.read, "kept": done.kept, "rejected": done.rejected}
     rows = [["read", done.read], ["kept", done.kept], *([f"rejected: {why}", n] for why, n in done.rejected.items())]
     return Answer(data, lambda screen: screen.table(["rows", "number"], rows, title=f"{kind} → {into}"))

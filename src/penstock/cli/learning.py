@@ -1,15 +1,20 @@
 """round, backtest and stage."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from penstock.cli.answer import FAILED, Answer, Output, command
 from penstock.cli.data import FOLDER
 from penstock.cli.opened import load, open_state_only
-from penstock.cli.screen import Screen, progress
+from penstock.cli.screen import Screen, progress, working
+
+if TYPE_CHECKING:
+    from penstock.data.state import State
 
 STAGES = ("prepare", "validate", "train", "export", "evaluate")
 
@@ -24,7 +29,8 @@ def round_(output: Output) -> Answer:
     from penstock.pipeline import online
 
     settings, state = open_state_only()
-    result = online.run_round(settings)
+    with _stages_shown(state):
+        result = online.run_round(settings)
     if result is None:
         pending, needed = Journal(state, settings.data).pending(), settings.validation.min_rows
         reason = f"{pending} events pending; a snapshot needs {needed} whose window is over"
@@ -32,6 +38,30 @@ def round_(output: Output) -> Answer:
         return Answer(data, lambda screen: screen.facts(data))
     data = asdict(result)
     return Answer(data, lambda screen: _show_round(screen, data), FAILED if result.outcome == "failed" else 0)
+
+
+@contextmanager
+def _stages_shown(state: "State") -> Iterator[None]:
+    """A bar of the round's stages, its length what the last round took, so that the time left means something."""
+    from penstock.pipeline.stages import WATCHER
+    from penstock.pipeline.upkeep import last_stages
+
+    name, ends, total_s = "round, by the last one's seconds", dict[str, float](), 0.0
+    for stage_name, seconds in last_stages(state).items():
+        total_s += seconds
+        ends[stage_name] = total_s
+    total = max(1, round(total_s))
+    with progress() as advance:
+        advance(name, 0, total, "validate")
+
+        def ended(stage: str) -> None:
+            advance(name, min(total, round(ends.get(stage, 0.0))), total, f"{stage} done")
+
+        token = WATCHER.set(ended)
+        try:
+            yield
+        finally:
+            WATCHER.reset(token)
 
 
 def _show_round(screen: Screen, data: dict[str, Any]) -> None:
@@ -143,7 +173,8 @@ def stage(output: Output, name: str) -> Answer:
         "export": batch.export,
         "evaluate": batch.evaluate,
     }[name]
-    data = run(load())
+    with working(f"stage {name}"):
+        data = run(load())
     return Answer(
         data, lambda screen: screen.facts({key: value for key, value in data.items() if not isinstance(value, dict)})
     )

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 PIPED_WIDTH = 160
 LINE_EVERY_S = 5.0
@@ -56,8 +56,30 @@ class Screen:
         self.console.print(table)
 
 
+class Advance(Protocol):
+    """Says how far a named thing is; `note`: what else is to be seen of it."""
+
+    def __call__(self, name: str, done: int, total: int, note: str = "") -> None: ...
+
+
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
+def working(label: str) -> Iterator[None]:
+    """Something that does not know how far it is: a moving bar with its seconds on a terminal, one line elsewhere."""
+    if not sys.stderr.isatty():
+        print(f"{label} …", file=sys.stderr, flush=True)
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bars.add_task(label, total=None)
+        yield
+
+
+@contextmanager
+def progress() -> Iterator[Advance]:
     """A function (name, done, total): one bar per name on a terminal, a line every few seconds elsewhere; on stderr."""
     if not sys.stderr.isatty():
         yield _lines()
@@ -71,15 +93,16 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}", style="dim"),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
         left = TimeLeft()
 
-        def advance(name: str, done: int, total: int) -> None:
+        def advance(name: str, done: int, total: int, note: str = "") -> None:
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total, left="")
-            bars.update(tasks[name], completed=done, total=total, left=left.text(name, done, total))
+                tasks[name] = bars.add_task(name, total=total, left="", note="")
+            bars.update(tasks[name], completed=done, total=total, left=left.text(name, done, total), note=note)
 
         yield advance
 
@@ -92,23 +115,32 @@ class TimeLeft:
         self._first: dict[str, tuple[float, int]] = {}
 
     def text(self, name: str, done: int, total: int) -> str:
-        """ "about 3 min left", or nothing where there is no pace yet or nothing left."""
+        """ "12/s, about 3 min left", or nothing where there is no pace yet or nothing left."""
         now_s = self._clock()
         started_s, already = self._first.setdefault(name, (now_s, done))
         if done <= already or done >= total:
             return ""
-        return f"about {age((now_s - started_s) / (done - already) * (total - done))} left"
+        pace = (done - already) / max(now_s - started_s, 1e-9)
+        return f"{rate(pace)}, about {age((total - done) / pace)} left"
 
 
-def _lines() -> Callable[[str, int, int], None]:
+def rate(per_s: float) -> str:
+    """How many a second, or a minute where there are few."""
+    if per_s < 1:
+        return f"{per_s * 60:.1f}/min"
+    return f"{per_s:,.0f}/s" if per_s >= 10 else f"{per_s:.1f}/s"
+
+
+def _lines() -> Advance:
     last_s: dict[str, float] = {}
     left = TimeLeft()
 
-    def advance(name: str, done: int, total: int) -> None:
+    def advance(name: str, done: int, total: int, note: str = "") -> None:
         remaining = left.text(name, done, total)
         if name not in last_s or time.monotonic() - last_s[name] >= LINE_EVERY_S or done >= total:
             last_s[name] = time.monotonic()
-            print(f"{name} {done}/{total}{remaining and f', {remaining}'}", file=sys.stderr, flush=True)
+            said = ", ".join(part for part in (remaining, note) if part)
+            print(f"{name} {done}/{total}{said and f', {said}'}", file=sys.stderr, flush=True)
 
     return advance
 

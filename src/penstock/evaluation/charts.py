@@ -29,8 +29,10 @@ class Line:
     model: bool
 
 
-def line_chart(lines: Sequence[Line], title: str, height: int = 320, with_zero: bool = False) -> str:
-    """Lines over time (x in UTC seconds); models in colour, the others grey and dashed.
+def line_chart(
+    lines: Sequence[Line], title: str, height: int = 320, with_zero: bool = False, by_step: bool = False
+) -> str:
+    """Lines over time (x in UTC seconds), or `by_step`; models in colour, the others grey and dashed.
 
     The axis holds 0 unless all values are positive and close together; `with_zero`: always, as differences need it.
 
@@ -46,7 +48,8 @@ def line_chart(lines: Sequence[Line], title: str, height: int = 320, with_zero: 
     ticks = nice_ticks(min(ys), max(ys))
     place_x = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     place_y = _scale(ticks[0], ticks[-1], height - BOTTOM, TOP)
-    parts = [_grid_y(ticks, place_y), _time_axis(min(xs), max(xs), place_x, height)]
+    axis = _step_axis if by_step else _time_axis
+    parts = [_grid_y(ticks, place_y), axis(min(xs), max(xs), place_x, height)]
     if ticks[0] < 0 < ticks[-1]:
         parts.append(_rule(LEFT, place_y(0), WIDTH - RIGHT, place_y(0), "zero"))
     labels: list[tuple[float, str, str]] = []
@@ -221,6 +224,11 @@ def _time_axis(first: float, last: float, place_x: Callable[[float], float], hei
         text = datetime.fromtimestamp(at_s, UTC).strftime(form)
         parts.append(_text(place_x(at_s), height - 8, text, "tick middle"))
     return "\n".join(parts)
+
+
+def _step_axis(first: float, last: float, place_x: Callable[[float], float], height: float) -> str:
+    steps = dict.fromkeys(round(first + (last - first) * index / 4) for index in range(5))
+    return "\n".join(_text(place_x(step), height - 8, f"step {step}", "tick middle") for step in steps)
 
 
 def _apart(labels: list[tuple[float, str, str]], gap: float, bottom: float) -> list[tuple[float, str, str]]:

@@ -1,6 +1,7 @@
 """The gate report as one page: no script, no network, light and dark."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from penstock.records import GateReport, GateResult
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT, MIDDLE = 260, 34, 17
+PICTURE = {"width": WIDTH, "height": HEIGHT, "middle": MIDDLE}
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,12 @@ class Bar:
 
 def render_page(report: GateReport, digest: str) -> str:
     """The HTML of `report`; `digest` is what an approval binds to."""
-    rows = [{"gate": gate, "bar": interval_bar(gate), "value": format_value(gate)} for gate in report.gates]
-    return render("gate_page.html", report=report, digest=digest, rows=rows, width=WIDTH, height=HEIGHT, middle=MIDDLE)
+    return render("gate_page.html", report=report, digest=digest, rows=gate_rows(report.gates), **PICTURE)
+
+
+def gate_rows(gates: Iterable[GateResult]) -> list[dict[str, Any]]:
+    """What gate_table.html needs of each gate."""
+    return [{"gate": gate, "bar": interval_bar(gate), "value": format_value(gate)} for gate in gates]
 
 
 def render(template: str, **values: Any) -> str:

@@ -1,6 +1,11 @@
 """How long each stage of a round took."""
 
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
+
+WATCHER: ContextVar[Callable[[str], None] | None] = ContextVar("watcher", default=None)
+"""Called with each stage's name as it ends, for whoever shows a round's progress."""
 
 
 class Stages:
@@ -15,6 +20,9 @@ class Stages:
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
         self._since = now
+        watcher = WATCHER.get()
+        if watcher is not None:
+            watcher(name)
 
     def split(self, name: str, parts: dict[str, float]) -> None:
         """As `done`, with shares of it that were measured inside named apart."""

@@ -23,7 +23,7 @@ def track(settings: Settings, registry: Registry, trained: "Trained") -> str:
         tracker.metric("examples_per_s", float(per_s), last)
         for name, value in trained.metrics.items():
             if value == value:
-                tracker.metric(name, value, last)
+                tracker.metric("mean_loss" if name == "loss" else name, value, last)  # "loss" is the curve
         for name, seconds in trained.stages_s.items():
             tracker.metric(f"seconds_{name.replace(' ', '_')}", seconds, last)
         return tracker.run_id

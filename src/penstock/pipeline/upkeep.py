@@ -1,5 +1,6 @@
 """What a crash left behind in the state database, for `watch` and `penstock status` to say."""
 
+import json
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -27,3 +28,11 @@ def interrupted_rounds(state: State, now: datetime) -> list[str]:
         "was interrupted: the next round takes its snapshot up"
         for row in found
     ]
+
+
+def last_stages(state: State) -> dict[str, float]:
+    """Seconds by stage of the newest round that ran through, in order; empty before one."""
+    query = sa.select(rounds.c.result).where(rounds.c.version.is_not(None)).order_by(rounds.c.ended_at.desc()).limit(1)
+    with state.read() as conn:
+        result = conn.execute(query).scalar_one_or_none()
+    return dict(json.loads(result)["stages_s"]) if result else {}

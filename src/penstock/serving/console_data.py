@@ -73,7 +73,7 @@ class DataPage(BaseModel):
 class Settling(api.Strict):
     """Which held entries, or all of one snapshot, and on whose word."""
 
-    ids: tuple[Annotated[int, Field(ge=1, le=2**53)], ...] = Field(default=(), max_length=1000)
+    ids: tuple[Annotated[int, Field(ge=1, le=2**31 - 1)], ...] = Field(default=(), max_length=1000)
     snapshot_id: Text | None = None
     actor: Annotated[Name, Field(max_length=200)] | None = None
     reason: Annotated[Name, Field(max_length=2_000)]

@@ -126,6 +126,6 @@ def test_time_left_goes_by_the_pace_since_it_was_first_heard_of() -> None:
     left = TimeLeft(lambda: now_s)
     assert left.text("1h", 30, 40) == ""
     now_s = 50.0
-    assert left.text("1h", 35, 40) == "about 50 s left"
+    assert left.text("1h", 35, 40) == "6.0/min, about 50 s left"
     now_s = 100.0
     assert left.text("1h", 40, 40) == ""

@@ -271,7 +271,7 @@ def test_swapping_under_load_fails_no_request(world: World) -> None:
 
 
 def test_pages_need_nothing_from_elsewhere(world: World) -> None:
-    for path in ("/", "/docs", "/console/console.css", "/console/console.js", "/console/icon.svg"):
+    for path in ("/", "/docs", "/console/console.css", "/console/pages.css", "/console/main.js", "/console/icon.svg"):
         page = world.client.get(path)
         assert page.status_code == 200, path
         assert "://" not in page.text.replace("http://www.w3.org/2000/svg", ""), path

@@ -30,7 +30,7 @@ function mountAll(root) {
 function mountOne(root, number) {
   const body = make("div", { className: "stacked" }), message = make("p", { className: "message", role: "status", "aria-live": "polite" });
   const say = (words, bad = false) => { message.textContent = words; message.classList.toggle("bad", bad); };
-  fill(root, make("h1", { textContent: `Version ${number}`, tabIndex: -1 }), message, body);
+  fill(root, make("div", {}, make("h1", { textContent: `Version ${number}`, tabIndex: -1 }), message), body);
   const refresh = async (status) => {
     const [{ detail }, { challengers }] = await Promise.all([call(`/v1/console/versions/${encodeURIComponent(number)}`), call("/v1/challengers")]);
     const waits = challengers.find((one) => one.number === number), champion = status && status.champion ? status.champion.version : null;
@@ -63,7 +63,7 @@ function slices(detail) {
   const cell = (one) => make("td", { className: "number" }, one ? [figure(one.mean), text("small", `${figure(one.low)} … ${figure(one.high)}`)] : "–");
   const columns = ["Metric", { name: `Version ${detail.number}`, number: true }, ...(means.champion ? [{ name: "Served meanwhile", number: true }] : [])];
   const rows = Object.keys(means.challenger || {}).map((name) => make("tr", {}, make("th", { scope: "row", textContent: name }), cell(means.challenger[name]), means.champion ? cell(means.champion[name]) : null));
-  return [...out, panel("Means", text("p", "On the held-out requests, with the 95% interval over users.", "dim"), table("Means on the held-out requests", columns, rows))];
+  return [...out, panel("Means", text("p", "On the held-out requests, with the 95% interval over users.", "dim"), table("Means on the held-out requests", columns, rows, "narrow"))];
 }
 
 function sideBySide(detail, champion) {
@@ -90,7 +90,7 @@ function learning(detail) {
   const points = (detail.curves.loss || []).filter((point) => point.value !== null), round = detail.round;
   const step = Math.max(1, Math.ceil(points.length / 200)), some = points.filter((_, place) => place % step === 0 || place === points.length - 1);
   const numbers = round ? Object.entries(round.metrics) : [];
-  return panel("Learning", some.length > 1 ? lineChart({ title: "Loss by step", labels: some.map((point) => String(point.step)), format: (value) => value.toFixed(2), series: [{ name: "loss", style: "s0", points: some.map((point) => ({ y: point.value })) }], note: (place) => `step ${some[place].step}` }) : text("p", "No loss curve was kept for this version.", "dim"),
+  return panel("Learning", some.length > 1 ? lineChart({ title: "Loss by step", labels: some.map((point) => String(point.step)), format: (value) => value.toFixed(3), series: [{ name: "loss", style: "s0", points: some.map((point) => ({ y: point.value })) }], note: (place) => `step ${some[place].step}` }) : text("p", "No loss curve was kept for this version.", "dim"),
     round && Object.keys(round.stages_s).length ? [text("h3", "Seconds by stage"), ...stack(Object.entries(round.stages_s).filter(([, seconds]) => seconds >= 0.05).map(([name, seconds]) => ({ name, seconds })), span)] : null,
     numbers.length ? make("details", {}, text("summary", "What the round measured"), table("What the round measured", ["Metric", { name: "Value", number: true }], numbers.map(([name, value]) => make("tr", {}, make("th", { scope: "row", textContent: name.replaceAll("_", " ") }), make("td", { className: "number", textContent: figure(value) }))))) : null);
 }

@@ -6,6 +6,7 @@ import { clock, count, fact, figure, fill, make, panel, short, span, table, text
 
 export const title = "Now";
 const OUTCOMES = ["promoted", "waiting", "refused", "quarantined", "failed", "skipped"];
+const SAID = { waiting: "put to a person" };
 const LOOK = { promoted: "pass", refused: "fail", failed: "fail", quarantined: "fail", waiting: "wait" };
 
 export function mount(root) {
@@ -40,7 +41,7 @@ function drawLoop(box, status, challengers) {
   const judged = (rounds.promoted || 0) + (rounds.waiting || 0), refused = rounds.refused || 0;
   const nodes = [
     ["Journal", events.pending.toLocaleString(), `events waiting, of ${events.total.toLocaleString()} accepted`, "#data", ""],
-    ["Validate", snapshots.accepted.toLocaleString(), held ? `snapshots good; ${held.toLocaleString()} in quarantine` : `snapshots good; nothing in quarantine`, "#data", held ? "bad" : ""],
+    ["Validate", snapshots.accepted.toLocaleString(), held ? `snapshots good; ${held.toLocaleString()} in quarantine` : "snapshots good; nothing in quarantine", "#data", held ? "bad" : ""],
     ["Learn", ended.toLocaleString(), `${ended === 1 ? "round" : "rounds"} so far${rounds.failed ? `, ${rounds.failed} failed` : ""}`, "#history", rounds.failed ? "bad" : ""],
     ["Gates", judged.toLocaleString(), `passed, ${refused} refused`, "#challengers", ""],
     ["Decide", challengers.length.toLocaleString(), challengers.length === 1 ? "version waits for a person" : "versions wait for a person", "#challengers", challengers.length ? "wait" : ""],
@@ -59,7 +60,7 @@ function drawChampion(box, status) {
   fill(box, make("p", { className: "version" }, make("a", { href: `#challengers/${champion.version}`, textContent: `v${champion.version}` })),
     make("p", { className: "dim" }, "bundle ", text("code", short(champion.digest)), " · data ", text("code", short(champion.data_sha256))),
     make("dl", { className: "tiles" }, fact("Its age", span(champion.age_s), champion.since_s === null ? "" : `serving for ${span(champion.since_s)}`),
-      fact("Learned until", `${span(learned)} ago`, "later events move the counts live"),
+      fact("Learned until", span(learned), "ago; later events move the counts live"),
       fact("In this process", service.version ? `v${service.version}` : "–", service.version ? `loaded ${span(service.loaded_s)} ago` : "not loaded")));
 }
 
@@ -69,7 +70,7 @@ function drawFreshness(box, { freshness }) {
   if (last_s === null && waiting_s === null) { fill(box, make("p", { className: "dim" }, `The clock starts with the first event. Objective: ${span(objective_s)} from an event to a model that learned from it.`)); return; }
   fill(box, last_s === null ? null : gauge("from event to serving, last promotion", last_s, objective_s, span, `objective ${span(objective_s)} · ${last_s <= objective_s ? "met" : "missed"}`),
     steps.length ? stack(steps, span) : null,
-    waiting_s === null ? text("p", "No event waits: everything accepted is in a snapshot.", "dim") : gauge("the oldest event in the journal has waited", waiting_s, objective_s, span, waiting_s <= objective_s ? "within the objective" : "over the objective: run a round, or `penstock up` for scheduled ones"));
+    waiting_s === null ? text("p", "No event waits: everything accepted is in a snapshot.", "dim") : gauge("the oldest event in the journal has waited", waiting_s, objective_s, span, waiting_s <= objective_s ? "within the objective" : "over the objective: penstock round runs one, penstock up runs them on schedule"));
 }
 
 function drawWaiting(box, challengers, champion, say, after) {
@@ -100,8 +101,8 @@ function drawRounds(box, status, stages) {
   if (unchanged(box, [rounds, recent, stages])) return;
   const known = OUTCOMES.filter((name) => rounds[name]).concat(Object.keys(rounds).filter((name) => !OUTCOMES.includes(name)));
   const bar = known.map((name) => { const part = make("span", { className: `o-${name}` }); part.style.flex = String(rounds[name]); return part; });
-  const legend = known.map((name) => make("li", {}, make("i", { className: `o-${name}` }), `${rounds[name]} ${name}`));
-  const rows = recent.map((round) => make("tr", {}, make("th", { scope: "row" }, text("code", round.round_id)), make("td", {}, verdict(round.outcome || round.status, LOOK[round.outcome] || "idle")),
+  const legend = known.map((name) => make("li", {}, make("i", { className: `o-${name}` }), `${rounds[name]} ${SAID[name] || name}`));
+  const rows = recent.map((round) => make("tr", {}, make("th", { scope: "row" }, text("code", round.round_id)), make("td", {}, verdict(SAID[round.outcome] || round.outcome || round.status, LOOK[round.outcome] || "idle")),
     make("td", {}, round.version ? version(round.version) : "–"), make("td", { textContent: clock(round.ended_at) }), make("td", { textContent: round.reason })));
   fill(box, known.length ? make("div", { className: "stack", "aria-hidden": "true" }, ...bar) : null,
     make("ul", { className: "legend" }, ...(legend.length ? legend : [text("li", "No round has run yet.", "dim")])),
