@@ -9,7 +9,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench
+.PHONY: help setup demo up test lint format bench browser reference
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ lint: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check src flows tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+browser: ## Debian's Chromium for tests/browser, which are skipped without one
+	@command -v chromium chromium-browser google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+
+reference: setup ## docs/settings.md and docs/endpoints.md from the code
+	@$(BIN)/penstock reference
 
 format: setup ## rewrite the sources the way lint expects them
 	$(BIN)/ruff check --fix --quiet src flows tests benchmarks

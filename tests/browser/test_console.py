@@ -1,0 +1,144 @@
+"""A person's ways through the console, in a real browser."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from console_bench import EVIL
+from served_site import Site, keep
+
+from penstock.data.journal import Journal
+
+PAGES = ("now", "challengers", "challengers/3", "data", "try", "history")
+Open = Callable[..., Any]
+
+
+def test_from_the_first_screen_to_a_click_that_changes_the_list(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_role("link", name="Serve v1").wait_for()
+    page.get_by_text("fresh: learned from the round").wait_for()
+    assert page.get_by_role("heading", name="Version 3").is_visible(), "what waits is on the first screen"
+    keep(page, "first-screen")
+    page.get_by_role("link", name="Try it").click()
+    page.locator(".items li").nth(9).wait_for()
+    before = page.locator(".items .title").all_inner_texts()
+    page.get_by_role("button", name=f"Click {before[4]}").first.click()
+    page.get_by_text("After the click").wait_for()
+    after = page.locator(".lists > div").nth(1).locator(".title").all_inner_texts()
+    assert len(after) == 10
+    assert after != before
+    assert "ms from the click to the new list" in page.locator(".message").inner_text()
+    page.locator(".lists > div").nth(1).get_by_text("Why").first.click()
+    assert page.get_by_text("Stands out from the other candidates").first.is_visible()
+    keep(page, "after-the-click")
+    assert page.faults == []
+
+
+def test_two_versions_side_by_side(open_page: Open) -> None:
+    page = open_page("try")
+    page.locator(".items li").nth(9).wait_for()
+    page.get_by_label("Compare with").select_option("3")
+    page.get_by_role("button", name="Recommend").click()
+    page.get_by_role("heading", name="Version 3").wait_for()
+    assert page.locator(".lists > div").count() == 2
+    keep(page, "compared")
+
+
+def test_an_approval_swaps_the_champion(open_page: Open, site: Site) -> None:
+    page = open_page("challengers/3")
+    page.get_by_label("Your name").fill("Grace")
+    page.get_by_label("Reason").fill("slices look fine")
+    page.get_by_role("button", name="Approve").click()
+    page.get_by_text("version 3 serves now").wait_for()
+    assert site.bench.runtime.current().version == "3"
+    page.get_by_role("link", name="History").click()
+    entry = page.locator(".timeline li").filter(has_text="promoted").first
+    entry.wait_for()
+    assert "v3 in place of v1 by Grace" in entry.inner_text()
+    assert "slices look fine" in entry.inner_text()
+    keep(page, "approved")
+
+
+def test_a_decision_needs_a_reason(open_page: Open, site: Site) -> None:
+    page = open_page("challengers/3")
+    page.get_by_label("Your name").fill("Grace")
+    page.get_by_role("button", name="Approve").click()
+    assert page.evaluate("document.activeElement.placeholder") == "what did you look at?"
+    assert site.bench.registry.champion_pointer().number == "1"
+
+
+def test_a_refusal(open_page: Open, site: Site) -> None:
+    page = open_page()
+    page.get_by_label("Your name").fill("Grace")
+    page.get_by_label("Reason").fill("new users lose")
+    page.get_by_role("button", name="Reject").click()
+    page.get_by_text("was rejected and never serves").wait_for()
+    page.get_by_text("Nobody waits.").wait_for()
+    assert site.bench.registry.version("3").status == "rejected"
+    assert site.bench.registry.champion_pointer().number == "1"
+    keep(page, "rejected")
+
+
+def test_a_quarantine_replay(open_page: Open, site: Site) -> None:
+    page = open_page("data")
+    page.get_by_label("Your name").fill("Grace")
+    page.get_by_label("Reason").fill("the exporter is repaired")
+    page.get_by_role("button", name="Replay").click()
+    page.get_by_text("1 entry replayed: 3 events wait again").wait_for()
+    page.get_by_role("table").get_by_text("replayed").wait_for()
+    assert Journal(site.bench.state, site.bench.settings.data).pending() == 4
+    keep(page, "replayed")
+
+
+def test_hostile_text_stays_text(open_page: Open) -> None:
+    page = open_page()
+    for name in PAGES:
+        page.evaluate("name => { location.hash = name }", name)
+        page.wait_for_timeout(50)
+        page.get_by_text(EVIL).first.wait_for(state="attached")
+        assert page.evaluate("window.hacked") is None, name
+    assert page.locator("main img, main script").count() == 0
+    assert page.faults == []
+
+
+def test_the_services_policy_lets_every_page_work(open_page: Open) -> None:
+    page = open_page(policy=True)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    for name in PAGES:
+        page.evaluate("name => { location.hash = name }", name)
+        page.wait_for_selector("main .panel >> nth=0")
+        page.wait_for_timeout(150)
+    assert [line for line in said if "Content Security Policy" in line] == []
+    assert page.faults == []
+
+
+@pytest.mark.parametrize(("phone", "dark"), [(False, False), (True, True)], ids=["desktop light", "phone dark"])
+def test_labels_contrast_and_width(open_page: Open, phone: bool, dark: bool) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = open_page(phone=phone, dark=dark)
+    for name in PAGES:
+        page.evaluate("name => { location.hash = name }", name)
+        page.wait_for_timeout(400)
+        broken = [
+            (one["id"], [node["target"] for node in one["nodes"]]) for one in axe.run(page).response["violations"]
+        ]
+        assert broken == [], name
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
+        keep(page, f"{name.replace('/', '-')}-{'phone-dark' if phone else 'desktop-light'}")
+
+
+def test_by_keyboard_alone(open_page: Open) -> None:
+    page = open_page()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "page"
+    page.get_by_role("link", name="Data").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Drift").wait_for()
+    assert page.evaluate("document.activeElement.textContent") == "Data", "focus goes to the page's heading"
+    chart = page.get_by_role("group", name="Clicks per impression")
+    chart.focus()
+    page.keyboard.press("ArrowRight")
+    assert "s1" in page.locator(".plot").first.locator(".tip").inner_text()
