@@ -39,7 +39,7 @@ lint: setup ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 browser: ## Debian's Chromium for tests/browser, which are skipped without one
-	@command -v chromium chromium-browser google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
 
 reference: setup ## docs/settings.md and docs/endpoints.md from the code
 	@$(BIN)/penstock reference

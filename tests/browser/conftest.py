@@ -21,7 +21,7 @@ def chromium() -> Iterator[Any]:
     if path is None:
         pytest.skip("no Chromium on this machine; `make browser` installs Debian's")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 

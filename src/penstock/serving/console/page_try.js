@@ -16,9 +16,10 @@ export function mount(root) {
   const invent = make("button", { type: "button", className: "second plain", textContent: "Invent a user" });
   const form = make("form", { className: "row" }, make("label", {}, "User", user), options, invent, make("label", { className: "grow" }, "Query, optional", asked),
     make("label", {}, "Compare with", other), make("label", { className: "check" }, unseen, " only what is new to them"), make("button", { type: "submit", textContent: "Recommend" }));
+  const explain = make("button", { type: "button", className: "second plain", textContent: "Which past clicks?", hidden: true });
   const message = make("p", { className: "message", role: "status", "aria-live": "polite" }), lists = make("div", { className: "lists" });
   fill(root, make("h1", { className: "hidden-title", textContent: "Try it", tabIndex: -1 }),
-    panel("Try it", text("p", "Ask as a user, click an item, and watch the list answer. A click here is a real event: it is kept in the journal and learned from.", "dim"), form, message, lists));
+    panel("Try it", text("p", "Ask as a user, click an item, and watch the list answer. A click here is a real event: it is kept in the journal and learned from.", "dim"), form, message, explain, lists));
   const say = (words, bad = false) => { message.textContent = words; message.classList.toggle("bad", bad); };
   let shown = null;
 
@@ -44,6 +45,7 @@ export function mount(root) {
     try {
       shown = await recommend();
       const beside = await compared(shown);
+      explain.hidden = !shown.known_user;
       fill(lists, beside ? column(`Version ${beside.number}`, "for comparison", itemList(beside.items, { faded: true })) : null,
         column(beside ? `Version ${shown.version}` : "Top ten", beside ? "serves" : "", itemList(shown.items, { before: beside && beside.items, onclick: click })));
       const who = shown.user || "Somebody new", same = beside ? beside.items.filter((one) => shown.items.some((item) => item.item_id === one.item_id)).length : 0;
@@ -67,12 +69,30 @@ export function mount(root) {
       const fresh = shown.items.filter((one) => !before.items.some((old) => old.item_id === one.item_id)).length;
       const movedBy = shown.items.filter((one, index) => before.items[index] && before.items[index].item_id !== one.item_id).length;
       say(`${user_id} clicked “${item.title}”. ${movedBy} of ${shown.items.length} places changed, ${fresh} items are new in the list; ${took} ms from the click to the new list, by version ${shown.version}.`);
+      explain.hidden = false;
       lists.lastElementChild.querySelector("button")?.focus({ preventScroll: true });
     } catch (error) { say(error.message, true); }
   }
 
+  // Measured by the service: the same items scored again with each item of the past left out.
+  async function measure() {
+    const asked = shown;
+    explain.disabled = true;
+    say("Scoring again with each past item left out; this takes some seconds…");
+    try {
+      const { influence } = (await call(`/v1/requests/${encodeURIComponent(asked.request_id)}?influence=true`)).explanation;
+      if (shown !== asked) return;
+      const moved = (item) => (influence ? influence.items : []).map((one) => ({ ...one, by: one.changes[item.item_id] || 0 })).filter((one) => Math.abs(one.by) > 1e-4).sort((a, b) => Math.abs(b.by) - Math.abs(a.by)).slice(0, 3);
+      asked.items = asked.items.map((item) => ({ ...item, past: moved(item).map((one) => ({ item_id: one.item_id, title: one.title, because: `${one.by > 0 ? "raises" : "lowers"} its score by ${Math.abs(one.by).toFixed(3)}` })) }));
+      fill(lists, column("Top ten", "and the past clicks behind each", itemList(asked.items, { onclick: click })));
+      for (const one of lists.querySelectorAll(".because")) one.open = true;
+      say(influence && influence.items.length ? `Each item with the past clicks that moved its score most, of ${influence.past_events} past events.` : "This list owes nothing to past clicks.");
+    } catch (error) { say(error.status === 404 ? `${error.message} Ask again in a second.` : error.message, true); } finally { explain.disabled = false; }
+  }
+
+  explain.addEventListener("click", measure);
   form.addEventListener("submit", ask);
-  invent.addEventListener("click", () => { user.value = unique().slice(0, 14); fill(lists); say(`${user.value} has no history yet. Recommend, then click something.`); });
+  invent.addEventListener("click", () => { user.value = unique().slice(0, 14); fill(lists); explain.hidden = true; say(`${user.value} has no history yet. Recommend, then click something.`); });
 
   let first = true;
   const refresh = async (status) => {
