@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel
 
@@ -59,7 +59,12 @@ class HistoryAnswer(api.Answer):
 
 def console_routes(runtime: Runtime, settings: Settings) -> APIRouter:
     """JSON for the console's pages, the Data Docs, and settling what is in quarantine."""
-    router = APIRouter(responses=FAILURES)
+
+    def need_state() -> None:
+        if runtime.state is None:
+            raise Problematic(503, "not_ready", "this service was started without a state database; set state.url")
+
+    router = APIRouter(responses=FAILURES, dependencies=[Depends(need_state)])
     shelf = Shelf(runtime)
 
     def answer(request: Request, **content: BaseModel | list[Any]) -> Response:
