@@ -116,6 +116,38 @@ def forgetting(
     return found
 
 
+def forgetting_curve(
+    user_of: Mapping[int, str],
+    moments: Mapping[str, Mapping[int, float | None]],
+    at_s: Mapping[str, float],
+    bootstrap: Bootstrap,
+) -> list[dict[str, Any]]:
+    """AUC of the first stream window's requests under the model of each moment of the stream.
+
+    Args:
+        moments: as `forgetting`, with as many later moments as there are; at_s: when each was, UTC seconds.
+
+    Returns:
+        A row for each moment: moment, at_s, auc, and auc minus that of the first moment with its interval (low and
+        high None with one user); none where no request has an AUC.
+    """
+    order = sorted(at_s, key=lambda name: at_s[name])
+    shared = [number for number in moments[order[0]] if all(moments[name][number] is not None for name in order)]
+    if not shared:
+        return []
+    users = np.array([user_of[number] for number in shared], np.str_)
+    first_R = np.array([moments[order[0]][number] for number in shared], np.float64)
+    rows = []
+    for name in order:
+        auc_R = np.array([moments[name][number] for number in shared], np.float64)
+        spread = (bootstrap.resamples, bootstrap.seed, bootstrap.confidence)
+        mean, low, high = bootstrap_mean(auc_R - first_R, users, *spread)
+        alone = len(np.unique(users)) < 2
+        gap = {"difference": mean, "low": None if alone else low, "high": None if alone else high}
+        rows.append({"moment": name, "at_s": at_s[name], "auc": float(auc_R.mean()), **gap})
+    return rows
+
+
 def gains_and_losses(wanted: Wanted, fresh: Outcome, stale: Outcome, titles: Mapping[str, str]) -> dict[str, Any]:
     """Users and items that a fresher model ranked better or worse; counts and examples, no test of chance.
 

@@ -194,11 +194,18 @@ def _recall(summary: Summary) -> dict[str, Any] | None:
     return {"chart": chart, **{key: found[key] for key in ("count", "requests", "track")}}
 
 
-def _forgetting(summary: Summary) -> list[str]:
-    if "forgetting" not in summary:
-        return []
-    found = summary["forgetting"]
-    return [forgetting_sentence(name, one, FORGETTING_LIMIT) for name, one in found.items() if one is not None]
+def _forgetting(summary: Summary) -> dict[str, Any] | None:
+    found = {name: one for name, one in summary.get("forgetting", {}).items() if one is not None}
+    if not found:
+        return None
+    lines = []
+    for name, one in reversed(found.items()):  # fastest first, so a cadence keeps its colour
+        points = [(row["at_s"], row["auc"]) for row in one["curve"]]
+        lines.append(Line(name, f"{points[-1][1]:.4f}", points, True))
+    return {
+        "sentences": [forgetting_sentence(name, one, FORGETTING_LIMIT) for name, one in found.items()],
+        "chart": line_chart(lines, "AUC of the first window's requests, by the model of each moment", 220),
+    }
 
 
 def _compute(compute_s: Mapping[str, float], methods: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from penstock.evaluation.cadences import (
     Cost,
     compare_cadences,
     forgetting,
+    forgetting_curve,
     gains_and_losses,
     recall_of_sources,
     slowest_first,
@@ -23,7 +24,7 @@ from penstock.evaluation.slices import find_slices
 from penstock.pipeline.backtest import Backtest, interval_of
 from penstock.pipeline.backtest_recall import LABELS
 from penstock.pipeline.backtest_store import BacktestStore, read_json
-from penstock.pipeline.backtest_track import NEVER
+from penstock.pipeline.backtest_track import MOMENTS, NEVER
 
 
 def report(backtest: Backtest, store: BacktestStore, cadences: list[str], baselines: list[str]) -> dict[str, Any]:
@@ -58,9 +59,7 @@ def report(backtest: Backtest, store: BacktestStore, cadences: list[str], baseli
     if fresh and stale:
         titles = dict(backtest.dataset.catalogue.select("item_id", "title").iter_rows())
         summary["movers"] = gains_and_losses(wanted, outcomes[fresh], outcomes[stale], titles)
-    summary["forgetting"] = {
-        name: forgetting(users, _moments(facts[name]["first_window"]), bootstrap) for name in learning
-    }
+    summary["forgetting"] = {name: _forgetting(users, facts[name], bootstrap) for name in learning}
     summary["candidate_recall"] = _recall(backtest, facts, users, bootstrap)
     summary["measured"] = _measured(store, facts, cadences, baselines)
     starts = [datetime.fromtimestamp(window.start_s, UTC).isoformat() for window in windows]
@@ -112,6 +111,15 @@ def _cost(backtest: Backtest, name: str, facts: Mapping[str, Any]) -> Cost:
         windows = backtest.windows(None)
         every_s = windows[0].end_s - windows[0].start_s
     return Cost(every_s, facts["learn_s"], facts["score_s"], facts["updates"], facts["learned_requests"])
+
+
+def _forgetting(users: Mapping[int, str], facts: Mapping[str, Any], bootstrap: Bootstrap) -> dict[str, Any] | None:
+    """What of the first stream window one cadence still knew at the end, and on the way there."""
+    moments = _moments(facts["first_window"])
+    found = forgetting(users, {name: moments[name] for name in MOMENTS}, bootstrap)
+    if found is None:
+        return None
+    return found | {"curve": forgetting_curve(users, moments, facts["first_window_at_s"], bootstrap)}
 
 
 def _moments(first_window: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[int, float | None]]:

@@ -24,6 +24,8 @@ from penstock.training.learner import Learner
 
 NEVER = "never"
 MOMENTS = ("before", "after", "end")
+FORGETTING_AGES = (2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""After so many groups of windows the first one is ranked once more, to see what of it is forgotten."""
 
 
 @dataclass
@@ -118,6 +120,8 @@ class TrackRun:
         if track.learns:
             if index == 0:
                 self._first_window(track, "after")
+            elif index + 1 in FORGETTING_AGES and index + 1 < len(self.groups):
+                self._first_window(track, f"learned-{index + 1}")
             save_checkpoint(track.learner, track.state, Carried(), self.kept.checkpoint(index + 1))
             self.kept.drop_older(index + 1)
 
@@ -214,8 +218,21 @@ class TrackRun:
         }
         facts["windows"] = sum(map(len, self.groups))
         facts["recall"] = merged(part["recall"] for part in parts)
-        facts["first_window"] = {moment: self.kept.moment(moment) for moment in MOMENTS} if self.name != NEVER else None
+        moments = self._moments() if self.name != NEVER else {}
+        facts["first_window"] = {moment: self.kept.moment(moment) for moment in moments} or None
+        facts["first_window_at_s"] = moments
         return facts
+
+    def _moments(self) -> dict[str, float]:
+        """When the first window was ranked, as seconds of the stream's time, in order."""
+        ends_s = [group[-1].end_s for group in self.groups]
+        ages = [age for age in FORGETTING_AGES if age < len(ends_s)]
+        before, after, end = MOMENTS
+        return (
+            {before: self.groups[0][0].start_s, after: ends_s[0]}
+            | {f"learned-{age}": ends_s[age - 1] for age in ages}
+            | {end: ends_s[-1]}
+        )
 
 
 def merged(trees: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def save_checkpoint(learner: Learner, state: CausalState, carried: Carried, fold
         "rounds": learner.rounds,
         "step_count": learner.step_count,
         "loss_mean": learner.guard.mean,
+        "round_loss_mean": learner.rate.mean,
         "replay_seen": learner.reservoir.seen,
         "snapshots": carried.snapshots,
         "version": carried.version,
@@ -120,7 +121,7 @@ def _restore(
     learner.texts, learner.text_NT = list(meta["texts"]), tensors["text_table"]
     learner.stale_N = np.ones(len(learner.texts), bool)  # which of them are is not written down
     learner.rounds, learner.step_count = int(meta["rounds"]), int(meta["step_count"])
-    learner.guard.mean = meta["loss_mean"]
+    learner.guard.mean, learner.rate.mean = meta["loss_mean"], meta.get("round_loss_mean")  # older ones lack it
     learner.reservoir.kept, learner.reservoir.seen = _batch(groups.get("replay")), int(meta["replay_seen"])
 
 

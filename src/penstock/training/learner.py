@@ -25,18 +25,27 @@ from penstock.model.text_encoder import TextEncoder, tokenizer_of
 from penstock.settings import Settings
 from penstock.training.classify_task import ClassifyTask
 from penstock.training.replay import Batch, Reservoir, join
-from penstock.training.steps import RowAdagrad, SpikeGuard, make_optimizer, online_rate, repeatable
+from penstock.training.steps import (
+    PrequentialRate,
+    ProximalPull,
+    RowAdagrad,
+    SpikeGuard,
+    make_optimizer,
+    online_rate,
+    repeatable,
+)
 from penstock.training.tasks import TASKS
 
 
 @dataclass
 class LearnReport:
-    """One round of learning. `curve`: (step, loss, learning rate, gradient norm)."""
+    """One round of learning. `curve`: (step, loss, rate, gradient norm); `rate_factor`: see PrequentialRate."""
 
     requests: int = 0
     replayed: int = 0
     seconds: float = 0.0
     text_seconds: float = 0.0
+    rate_factor: float = 1.0
     curve: list[tuple[int, float, float, float]] = field(default_factory=list)
 
     @property
@@ -75,6 +84,7 @@ class Learner:
         self.last_report = LearnReport()
         self.step_count = 0
         self.guard = SpikeGuard(settings.training.spike_factor)
+        self.rate = PrequentialRate(settings.training.rate_adaptation, settings.training.rate_bound)
         self.rows = RowAdagrad(settings.training.residual_learning_rate)
         self.head_optimizer = self.make_head_optimizer()
         tuned = self.encoder.tuned_parameters()
@@ -125,12 +135,16 @@ class Learner:
             if warmup and len(examples):
                 self.task.fit_scale(examples)
             steps = 0
+            if not warmup and len(examples) and settings.rate_adaptation > 0:
+                report.rate_factor = self.rate.take(self.loss_of(examples))
+            pull = ProximalPull(self.task.head_parameters(), 0.0 if warmup else settings.proximal)
             self.network.train()
             epochs = settings.warmup_epochs if warmup else settings.epochs
             for batch, replayed in self._batches(examples, random, epochs):
                 steps += 1
                 report.replayed += replayed
                 report.curve.append(self._step(batch, gradient_NT))
+                pull.pull(report.curve[-1][2])
             self.network.eval()
         report.seconds = time.perf_counter() - started
         if steps:
@@ -141,6 +155,18 @@ class Learner:
         self.rounds += 1
         self.last_report = report
         return report
+
+    @torch.no_grad()
+    def loss_of(self, examples: Batch) -> float:
+        """Mean loss of requests as the weights are, before they are learned from; nothing moves."""
+        size = self.settings.training.batch_requests
+        total = 0.0
+        for start in range(0, len(examples), size):
+            batch = examples.take(slice(start, start + size))
+            row_U = torch.from_numpy(self.task.text_rows(batch))
+            loss, _ = self.task.loss(batch, row_U, self.text_NT[row_U].to(self.device), self.device)
+            total += float(loss) * len(batch)
+        return total / len(examples)
 
     def _fit(self, examples: Batch, report: LearnReport, gradient_NT: Tensor) -> int:
         """Fit the label layer to all that is kept, as one step."""
@@ -164,7 +190,7 @@ class Learner:
 
     def _step(self, batch: Batch, gradient_NT: Tensor) -> tuple[int, float, float, float]:
         settings = self.settings.training
-        rate = online_rate(settings, settings.learning_rate, self.step_count)
+        rate = online_rate(settings, settings.learning_rate * self.rate.factor, self.step_count)
         for group in self.head_optimizer.param_groups:
             group["lr"] = rate
         row_U = torch.from_numpy(self.task.text_rows(batch))
@@ -198,11 +224,14 @@ class Learner:
         if self.settings.text.tuning != "full":  # full takes all, so that its gradient is exact
             largest = torch.argsort(size_N, descending=True, stable=True)[: settings.text_items_per_step]
             learned = np.intersect1d(active, largest.numpy())
+        tuned = self.encoder.tuned_parameters()
+        pull = ProximalPull(tuned, settings.proximal if self.rounds else 0.0)
         for _ in range(settings.text_steps_per_round):
             self.text_optimizer.zero_grad(set_to_none=True)
             self.backward_text(learned, gradient_NT)
-            nn.utils.clip_grad_norm_(self.encoder.tuned_parameters(), settings.max_gradient_norm)
+            nn.utils.clip_grad_norm_(tuned, settings.max_gradient_norm)
             self.text_optimizer.step()
+            pull.pull(settings.text_learning_rate)
         self.stale_N[:] = True
         # The rest of the catalogue takes turns, so that a round costs what it learned from and not what there is.
         count = min(settings.text_refresh_items, len(self.texts))

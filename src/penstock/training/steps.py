@@ -57,6 +57,46 @@ class RowAdagrad:
         table_NE[row_U] -= gradient_UE * scale_U[:, None]
 
 
+class ProximalPull:
+    """Draws weights back towards where the round began: w -= rate x strength x (w - start), apart from the gradient.
+
+    Decoupled from the gradient as AdamW's decay is (Loshchilov and Hutter, ICLR 2019), since Adam's scaling would undo
+    a pull inside of it. The quadratic term itself: proximal point (Rockafellar, 1976), FedProx (Li et al., MLSys 2020).
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], strength: float) -> None:
+        self.strength = strength
+        self.parameters = list(parameters) if strength > 0 else []
+        self.start = [parameter.detach().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def pull(self, learning_rate: float) -> None:
+        """After an optimiser's step at `learning_rate`; never past the start."""
+        share = min(1.0, learning_rate * self.strength)
+        for parameter, start in zip(self.parameters, self.start, strict=True):
+            parameter.lerp_(start, share)
+
+
+class PrequentialRate:
+    """Learning rate from the loss of new requests before they are learned: (loss / running mean) ** power, bounded.
+
+    A window that the model finds harder than the ones before says that the world has moved, so it is learned faster.
+    """
+
+    def __init__(self, power: float, bound: float, mean: float | None = None) -> None:
+        self.power, self.bound, self.mean = power, bound, mean
+        self.factor = 1.0
+
+    def take(self, loss: float) -> float:
+        """The factor for this round; the running mean over some five rounds takes the loss in after it."""
+        before, self.mean = self.mean, loss if self.mean is None else 0.8 * self.mean + 0.2 * loss
+        if before is None or before <= 0 or loss <= 0:
+            self.factor = 1.0
+        else:
+            self.factor = float(min(self.bound, max(1.0 / self.bound, (loss / before) ** self.power)))
+        return self.factor
+
+
 class SpikeGuard:
     """Stops a round whose loss is not finite, or far above its running mean."""
 

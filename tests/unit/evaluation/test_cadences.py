@@ -7,6 +7,7 @@ from penstock.evaluation.cadences import (
     Cost,
     compare_cadences,
     forgetting,
+    forgetting_curve,
     gains_and_losses,
     recall_of_sources,
 )
@@ -91,6 +92,20 @@ def test_forgetting_pairs_the_requests_that_have_an_auc_at_every_moment() -> Non
     assert "-10.00 points [-20.00, +0.00] against 85.00 just after it was learned" in said
     assert "The mean is beyond the 0.3 points that may be lost, but the intervals are too wide to tell" in said
     assert forgetting({3: "c"}, {name: {3: one[3]} for name, one in moments.items()}, BOOTSTRAP) is None
+
+
+def test_the_forgetting_curve_follows_the_first_window_through_time() -> None:
+    moments = {
+        "end": {1: 0.6, 2: 0.5, 3: 0.1},
+        "before": {1: 0.6, 2: 0.7, 3: None},
+        "after": {1: 0.9, 2: 0.8, 3: 0.9},
+    }
+    at_s = {"before": 0.0, "end": 200.0, "after": 10.0}
+    curve = forgetting_curve({1: "a", 2: "b", 3: "c"}, moments, at_s, BOOTSTRAP)
+    assert [row["moment"] for row in curve] == ["before", "after", "end"]
+    assert [row["auc"] for row in curve] == pytest.approx([0.65, 0.85, 0.55])
+    assert [curve[2][key] for key in ("difference", "low", "high")] == pytest.approx([-0.1, -0.2, 0.0])
+    assert forgetting_curve({3: "c"}, {name: {3: one[3]} for name, one in moments.items()}, at_s, BOOTSTRAP) == []
 
 
 def test_forgetting_of_one_user_has_no_interval() -> None:

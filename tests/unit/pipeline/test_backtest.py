@@ -138,6 +138,10 @@ def test_the_summary_weighs_cadences_forgetting_and_sources(plain: tuple[pl.Data
     assert costs["2h"]["updates"] < 15  # eight requests a window: weights move once enough of them wait
     first = {name: one["requests"] for name, one in summary["forgetting"].items()}
     assert first == {"2h": 30, "fresh": 30}
+    curve = summary["forgetting"]["fresh"]["curve"]
+    assert [row["moment"] for row in curve] == ["before", "after", "learned-2", "end"]
+    assert curve[0]["auc"] == summary["forgetting"]["fresh"]["auc_before"]
+    assert curve[-1]["auc"] == summary["forgetting"]["fresh"]["auc_end"]
     recall = summary["candidate_recall"]
     assert (recall["requests"], recall["track"]) == (120, "2h")
     assert recall["sources"]["union"]["recall"] >= max(
