@@ -1,21 +1,23 @@
 """The gates a challenger must pass before anybody may let it serve.
 
 Every gate fails closed: a figure that is missing, not finite, or measured on too little is a refusal with
-its reason, never a pass. Comparisons are judged by the unfavourable end of a paired bootstrap interval over
-users, so a lucky mean on a small sample does not promote.
+its reason, never a pass. Comparisons are judged by the unfavourable end of an interval over users (see
+evaluation.noninferiority), so a lucky mean on a small sample does not promote.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from penstock.errors import GateError
+from penstock.evaluation.false_promotions import RoundBudget
 from penstock.evaluation.gate_report import read_report, report_digest, write_report
-from penstock.metrics import Floats, Ints, bootstrap_mean, paired_bootstrap
+from penstock.evaluation.noninferiority import Condition, compare, resampled
+from penstock.metrics import Floats, Ints, bootstrap_mean
 from penstock.records import GateReport, GateResult
 from penstock.settings import GateSettings
 
@@ -72,6 +74,7 @@ def judge(
     facts: BundleFacts,
     settings: GateSettings,
     seed: int,
+    budget: RoundBudget,
     *,
     challenger_digest: str,
     champion_digest: str | None,
@@ -85,8 +88,13 @@ def judge(
         challenger, champion: scores on the same requests in the same order.
         facts: of the challenger's bundle; a value that is not finite refuses.
         seed: of the bootstrap; the same inputs give the same report.
+        budget: what the round may judge at; how it came out is kept under "false_promotions" of the report.
         created_at: UTC, ISO-8601.
         extra: anything else to keep with the report; the models' means are added under "means".
+
+    Returns:
+        the report; extra["false_promotions"]["p_value"] is the largest of the comparisons on all requests, None where
+        there was no champion to be worse than.
 
     Raises:
         GateError: champion scores without a champion digest, or two different primary metrics.
@@ -101,8 +109,13 @@ def judge(
     gates = [_enough(challenger, settings.min_requests)]
     if champion_digest is None:
         gates.append(_finite(challenger))
+        p_value = None
     else:
-        gates += [_against(m, challenger, champion, settings, seed) for m in ("primary", "auc", "log_loss")]
+        metrics = ("primary", "auc", "log_loss")
+        compared = [_against(metric, challenger, champion, settings, seed, budget.level) for metric in metrics]
+        gates += [gate for gate, _ in compared]
+        gates += _required_gain(challenger, champion, settings, seed, budget.level)
+        p_value = max(p for _, p in compared)
     gates += _bundle_gates(facts, settings)
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
     means = {name: _means(scores, settings, seed) for name, scores in models.items()}
@@ -114,7 +127,7 @@ def judge(
         requests=len(challenger.user),
         users=len(np.unique(challenger.user)),
         gates=tuple(gates),
-        extra=dict(extra or {}) | {"means": means},
+        extra=dict(extra or {}) | {"means": means, "false_promotions": asdict(budget) | {"p_value": p_value}},
     )
 
 
@@ -155,35 +168,45 @@ def _names(scores: RequestScores) -> dict[str, str]:
 
 
 def _against(
-    metric: str, challenger: RequestScores, champion: RequestScores | None, settings: GateSettings, seed: int
-) -> GateResult:
-    name = _names(challenger)[metric]
-    stem = name.partition("@")[0]
-    lower_is_better = metric == "log_loss"
-    margin = {"auc": settings.auc_margin, "log_loss": settings.log_loss_margin}.get(metric, settings.ndcg_margin)
-    threshold = margin if lower_is_better else -margin
-    comparison: Literal[">=", "<="] = "<=" if lower_is_better else ">="
-
-    def result(observed: float, low: float | None, high: float | None, passed: bool, detail: str) -> GateResult:
-        label = f"{name} minus champion's"
-        return GateResult(
-            f"{stem}_vs_champion", label, "all", comparison, threshold, observed, low, high, passed, detail
-        )
-
+    metric: str,
+    challenger: RequestScores,
+    champion: RequestScores | None,
+    settings: GateSettings,
+    seed: int,
+    level: float,
+) -> tuple[GateResult, float]:
+    """The comparison on all requests, and its p-value; 1 where nothing could be measured."""
+    condition = _condition(metric, challenger, settings)
     fault = _not_comparable(metric, challenger, champion)
     if fault or champion is None:
-        return result(math.nan, None, None, False, fault)
+        return condition.refused(fault), 1.0
     mask_R = challenger.measured(metric)
-    unit_M, unit = _resampled(challenger.user[mask_R])
     a_M, b_M = getattr(challenger, metric)[mask_R], getattr(champion, metric)[mask_R]
-    mean, low, high = paired_bootstrap(a_M, b_M, unit_M, settings.bootstrap_resamples, seed, settings.confidence)
-    passed = high <= threshold if lower_is_better else low >= threshold
-    judged = f"upper end {high:+.4f}" if lower_is_better else f"lower end {low:+.4f}"
-    detail = (
-        f"challenger {a_M.mean():.4f}, champion {b_M.mean():.4f} over {a_M.size} requests; {judged} of the "
-        f"{settings.confidence:.0%} interval (paired bootstrap over {unit}) must be {comparison} {threshold:+g}"
-    )
-    return result(mean, low, high, bool(passed), detail)
+    return compare(condition, a_M, b_M, challenger.user[mask_R], settings, seed, level)
+
+
+def _condition(metric: str, scores: RequestScores, settings: GateSettings) -> Condition:
+    name = _names(scores)[metric]
+    gate = f"{name.partition('@')[0]}_vs_champion"
+    if metric == "log_loss":
+        return Condition(gate, name, "all", settings.log_loss_margin, lower_is_better=True)
+    return Condition(gate, name, "all", -(settings.auc_margin if metric == "auc" else settings.ndcg_margin))
+
+
+def _required_gain(
+    challenger: RequestScores, champion: RequestScores | None, settings: GateSettings, seed: int, level: float
+) -> list[GateResult]:
+    """The gain that must be shown, where one is asked for."""
+    if settings.required_gain is None:
+        return []
+    name = challenger.primary_name
+    condition = Condition(f"{name.partition('@')[0]}_gain", name, "all", settings.required_gain)
+    fault = _not_comparable("primary", challenger, champion)
+    if fault or champion is None:
+        return [condition.refused(fault)]
+    mask_R = challenger.measured("primary")
+    columns = challenger.primary[mask_R], champion.primary[mask_R], challenger.user[mask_R]
+    return [compare(condition, *columns, settings, seed, level)[0]]
 
 
 def _not_comparable(metric: str, challenger: RequestScores, champion: RequestScores | None) -> str:
@@ -203,13 +226,6 @@ def _not_comparable(metric: str, challenger: RequestScores, champion: RequestSco
         if not np.isfinite(value_M).all():
             return f"{name}: {np.count_nonzero(~np.isfinite(value_M))} of {value_M.size} {who} values are not finite"
     return ""
-
-
-def _resampled(user_M: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
-    """What the bootstrap draws: users; with a single user (texts without one) its requests, else it has no width."""
-    if len(np.unique(user_M)) > 1:
-        return user_M, "users"
-    return np.arange(len(user_M)), "requests of the only user"
 
 
 def _bundle_gates(facts: BundleFacts, settings: GateSettings) -> list[GateResult]:
@@ -237,7 +253,7 @@ def _means(scores: RequestScores, settings: GateSettings, seed: int) -> dict[str
         if not value_M.size or not np.isfinite(value_M).all():
             found[name] = None
             continue
-        unit_M, _ = _resampled(scores.user[mask_R])
+        unit_M, _ = resampled(scores.user[mask_R])
         mean, low, high = bootstrap_mean(value_M, unit_M, settings.bootstrap_resamples, seed, settings.confidence)
         found[name] = {"mean": mean, "low": low, "high": high}
     return found

@@ -87,16 +87,25 @@ def record(settings: Settings, state: State, result: RoundResult, learned: bool)
         "result": json.dumps(asdict(result)),
         "ended_at": now,
     }
-    lease = _HELD.get(settings.state.url)
     with state.write() as conn:
-        if lease is not None:
-            leases.check(conn, lease)
+        check_lease(settings, conn)
         if learned:
             mark_learned(conn, result.snapshot_id)
         done = conn.execute(sa.update(rounds).where(rounds.c.round_id == result.round_id).values(**values))
         if done.rowcount == 0:
             keys = {"round_id": result.round_id, "snapshot_id": result.snapshot_id, "started_at": now}
             conn.execute(sa.insert(rounds).values(**keys, **values))
+
+
+def check_lease(settings: Settings, conn: sa.Connection) -> None:
+    """Make sure that this worker still holds the lease of rounds it took, inside the transaction that writes.
+
+    Raises:
+        LeaseLost: it took the lease and lost it.
+    """
+    lease = _HELD.get(settings.state.url)
+    if lease is not None:
+        leases.check(conn, lease)
 
 
 def newest_kept_round(state: State) -> str | None:

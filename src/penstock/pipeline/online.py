@@ -28,6 +28,7 @@ from penstock.pipeline.classify_round import ClassifyRound
 from penstock.pipeline.ledger import begin, missed_snapshots, record
 from penstock.pipeline.ledger import opened as opened
 from penstock.pipeline.ledger import round_lease as round_lease
+from penstock.pipeline.promotion_budget import note_judgement, round_budget
 from penstock.pipeline.rank_round import RankRound
 from penstock.pipeline.stages import Stages
 from penstock.pipeline.tracked import track
@@ -189,23 +190,32 @@ def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validat
 
 
 def judge(settings: Settings, trained: Trained) -> Judged:
-    """Every gate's verdict on the exported bundle, written as JSON and as a page."""
-    started = time.perf_counter()
-    work = trained.round
+    """Every gate's verdict on the exported bundle, written as JSON and as a page.
+
+    Raises:
+        LeaseLost: this worker held the lease of rounds and lost it.
+    """
+    started, now = time.perf_counter(), datetime.now(UTC)
+    work, round_id, state = trained.round, trained.lineage.round_id, opened(settings)
     champion_digest = work.champion.digest if work.champion is not None else None
+    budget = round_budget(settings.gates, state, round_id, now)
     gates = judge_gates(
         work.challenger_scores,
         work.champion_scores,
         work.facts(trained.bundle),
         settings.gates,
         settings.seed,
+        budget,
         challenger_digest=trained.digest,
         champion_digest=champion_digest,
         snapshot_id=trained.manifest.snapshot_id,
-        created_at=datetime.now(UTC).isoformat(),
-        extra={"round_id": trained.lineage.round_id, "parent_version": trained.lineage.parent_version},
+        created_at=now.isoformat(),
+        extra={"round_id": round_id, "parent_version": trained.lineage.parent_version},
     )
-    report_dir = round_folder(settings, trained.lineage.round_id) / "gates"
+    p_value = gates.extra["false_promotions"]["p_value"]
+    if p_value is not None:
+        note_judgement(settings, state, round_id, budget, p_value, now)
+    report_dir = round_folder(settings, round_id) / "gates"
     write_report(gates, report_dir)
     trained.stages_s["gate"] = time.perf_counter() - started
     return Judged(trained, gates, report_dir)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from penstock.errors import GateError
+from penstock.evaluation.false_promotions import RoundBudget
 from penstock.evaluation.gates import (
     BundleFacts,
     RequestScores,
@@ -26,11 +27,15 @@ SETTINGS = GateSettings(
     ndcg_margin=0.01,
     auc_margin=0.01,
     log_loss_margin=0.05,
+    required_gain=None,
+    false_promotions_per_month=0.05,
+    first_round_share=0.2,
     max_parity_error=0.001,
     max_latency_ms=50.0,
     max_size_mb=400.0,
 )
 FACTS = BundleFacts(parity_error=2e-6, latency_ms=12.0, size_mb=90.0)
+BUDGET = RoundBudget(level=0.0025, spent=0.0, rounds=0, per_month=0.05)
 SLIPS = {"ndcg": "primary", "auc": "auc", "log_loss": "log_loss"}
 
 
@@ -45,13 +50,20 @@ def scores(requests: int = 120, users: int = 30) -> RequestScores:
     )
 
 
-def verdict(challenger: RequestScores, champion: RequestScores | None, facts: BundleFacts = FACTS) -> GateReport:
+def verdict(
+    challenger: RequestScores,
+    champion: RequestScores | None,
+    facts: BundleFacts = FACTS,
+    settings: GateSettings = SETTINGS,
+    budget: RoundBudget = BUDGET,
+) -> GateReport:
     return judge(
         challenger,
         champion,
         facts,
-        SETTINGS,
+        settings,
         7,
+        budget,
         challenger_digest="c" * 64,
         champion_digest=None if champion is None else "a" * 64,
         snapshot_id="2026-01-01T00-00",
@@ -102,6 +114,39 @@ def test_the_low_end_decides_not_the_mean() -> None:
     assert found.low is not None
     assert found.low < found.threshold
     assert not found.passed
+
+
+def test_a_round_judges_at_its_own_level() -> None:
+    base = scores(requests=400, users=200)
+    random = np.random.default_rng(1)
+    moved = replace(base, primary=base.primary + random.normal(0, 0.09, 400))
+    at_first, thinned = verdict(moved, base), verdict(moved, base, budget=replace(BUDGET, level=1e-7))
+    assert gate(at_first, "ndcg_vs_champion").passed is False or not gate(thinned, "ndcg_vs_champion").passed
+    first, last = gate(at_first, "ndcg_vs_champion"), gate(thinned, "ndcg_vs_champion")
+    assert first.low is not None
+    assert last.low is not None
+    assert last.low < first.low < first.observed == last.observed
+    assert "this round's level 1e-07" in last.detail
+    budget = thinned.extra["false_promotions"]
+    assert (budget["level"], budget["per_month"]) == (1e-7, 0.05)
+    assert 1e-7 < budget["p_value"] < 1
+
+
+def test_the_p_value_is_that_of_the_weakest_comparison() -> None:
+    base = scores()
+    worse = verdict(replace(base, auc=base.auc - 0.05 * (np.arange(120) % 2)), base).extra["false_promotions"]
+    assert worse["p_value"] > 0.9
+    assert verdict(base, base).extra["false_promotions"]["p_value"] < 0.9
+    assert verdict(base, None).extra["false_promotions"]["p_value"] is None
+
+
+def test_a_gain_that_is_asked_for_must_be_shown() -> None:
+    base, asked = scores(), SETTINGS.model_copy(update={"required_gain": 0.02})
+    level = verdict(base, base, settings=asked)
+    assert level.refusals == ("ndcg_gain",)
+    ahead = replace(base, primary=base.primary + 0.05 + 0.01 * np.sin(np.arange(120)))
+    assert verdict(ahead, base, settings=asked).passed
+    assert verdict(base, None, settings=asked).passed, "the first version has nobody to gain on"
 
 
 def test_too_few_requests_refuse() -> None:
@@ -159,6 +204,7 @@ def test_a_champion_that_was_not_scored_refuses() -> None:
         FACTS,
         SETTINGS,
         7,
+        BUDGET,
         challenger_digest="c",
         champion_digest="a",
         snapshot_id="s",
