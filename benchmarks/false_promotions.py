@@ -1,6 +1,6 @@
 """A month of rounds, 144 a day: how often a worse challenger is promoted, and how often a sound one passes.
 
-    python benchmarks/false_promotions.py [--months 150]
+    python benchmarks/false_promotions.py [--months 100]
 
 Simulated figures of held-out requests, through the code that the gates run: evaluation.paired for the bound and
 evaluation.false_promotions for the level. A request's NDCG@10 has one relevant item that changes its place for some
@@ -27,7 +27,6 @@ ROUNDS = FIRST_DAY * WINDOW_DAYS
 PLACES = np.arange(1, 12)
 GAIN = np.where(PLACES <= 10, 1 / np.log2(PLACES + 1), 0.0)
 MOVES = np.abs(GAIN[:, None] - GAIN[None, :])[~np.eye(len(GAIN), dtype=bool)].astype(np.float32)
-MOVED_SHARE = 0.2
 METHODS = ("95% interval each round", "even split of the budget", "penstock")
 Floats = NDArray[np.float64]
 
@@ -47,12 +46,15 @@ class World:
         count_U[-1] -= int(count_U.sum()) - requests
         return cls(np.cumsum(count_U) - count_U, count_U)
 
-    def p_values(self, random: np.random.Generator, effect_M: Floats, lost: bool, margin: float) -> Floats:
+    def p_values(
+        self, random: np.random.Generator, effect_M: Floats, moved: float, lost: bool, margin: float
+    ) -> Floats:
         """One round in each of M months: p-values of "worse than the margin".
 
         Args:
             effect_M: true mean difference of each month's challenger.
-            lost: the mean comes from requests lost whole, and nothing else moves; else from places that shift.
+            moved: share of requests that move either way, beside those that the difference comes from.
+            lost: it comes from requests lost whole, and nothing else moves; else from places that shift.
         """
         shape = (len(effect_M), int(self.count_U.sum()))
         if lost:
@@ -67,13 +69,13 @@ class World:
             user_MR = np.repeat(user_MU, self.count_U, axis=1)
             sign_MR = np.where(user_MR == 0, own_MR, user_MR)
             shifted_MR = pick_MR >= 1 - shift_M[:, None]
-            gain_MR = size_MR * (sign_MR * (pick_MR < MOVED_SHARE) + np.sign(effect_M)[:, None] * shifted_MR)
+            gain_MR = size_MR * (sign_MR * (pick_MR < moved) + np.sign(effect_M)[:, None] * shifted_MR)
         mean_M = gain_MR.mean(1, dtype=np.float64)
         part_MU = np.add.reduceat(gain_MR, self.first_U, axis=1) - self.count_U * mean_M[:, None]
-        error_M, skewness_M = spread(part_MU, shape[1])
+        error_M, skewness_M, freedom_M = spread(part_MU, shape[1])
         units = len(self.count_U)
         ratio_M = (mean_M + margin) / np.where(error_M > 0, error_M, 1.0)
-        p_M = chance(ratio_M, skewness_M, units)
+        p_M = chance(ratio_M, skewness_M, freedom_M, units)
         alike_M = np.where(mean_M > -margin, np.clip(1 - (mean_M + margin), 0, 1) ** units, 1.0)
         return np.asarray(np.where(error_M > 0, p_M, alike_M))
 
@@ -87,6 +89,7 @@ class Scenario:
     bad: float
     worse: float
     better: float = 0.0
+    moved: float = 0.2
     lost: bool = False
 
 
@@ -102,7 +105,7 @@ def run(scenario: Scenario, months: int, budget: PromotionBudget, margin: float,
     for number in range(ROUNDS):
         bad_M = random.random(months) < scenario.bad
         effect_M = np.where(bad_M, -scenario.worse, scenario.better)
-        p_M = world.p_values(random, effect_M, scenario.lost, margin)
+        p_M = world.p_values(random, effect_M, scenario.moved, scenario.lost, margin)
         level_M = budget.level(spent_M)
         window[number] = budget.spent_by(level_M, p_M)
         spent_M += window[number]
@@ -135,6 +138,7 @@ def scenarios(margin: float) -> list[Scenario]:
     return [
         Scenario("every challenger worse by the margin", 120, 1.0, margin),
         Scenario("every challenger worse by one and a half margins", 120, 1.0, 1.5 * margin),
+        Scenario("every challenger worse by the margin, which few requests show", 120, 1.0, margin, moved=0.03),
         Scenario("every challenger loses requests whole", 120, 1.0, margin, lost=True),
         Scenario("one in ten worse by the margin, the others equal", 120, 0.1, margin),
         Scenario("all equal to the champion", 120, 0.0, margin),
@@ -146,7 +150,7 @@ def scenarios(margin: float) -> list[Scenario]:
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--months", type=int, default=150)
+    parser.add_argument("--months", type=int, default=100)
     months = parser.parse_args().months
     gates = load_settings().gates
     budget = PromotionBudget(gates.false_promotions_per_month, gates.first_round_share)

@@ -96,14 +96,17 @@ class Show:
         rows = [
             (
                 "[green]pass[/]" if gate.passed else "[bold red]refused[/]",
-                gate.name,
+                gate.name if gate.slice == "all" else f"{gate.name}, {escape(gate.slice)}",
                 gate.observed,
                 _interval(gate.low, gate.high),
                 f"{gate.comparison} {gate.threshold:g}",
             )
             for gate in report.gates
         ]
-        self.table("", ("verdict", "gate", "observed", "95% interval", "threshold"), rows, numbers=("observed",))
+        self.table("", ("verdict", "gate", "observed", "interval", "threshold"), rows, numbers=("observed",))
+        stated = [str(one["slice"]) for one in report.extra.get("not_judged", [])]
+        if stated:
+            self.line(f"[dim]too few requests to judge, so neither passed nor refused: {escape(', '.join(stated))}[/]")
 
     def before_and_after(self, before: Sequence[str], after: Sequence[str]) -> None:
         """Two top tens side by side; what is new or moved up is marked."""

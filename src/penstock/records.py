@@ -81,7 +81,11 @@ class SnapshotManifest:
 
 @dataclass(frozen=True)
 class GateResult:
-    """One measured condition. `low`/`high`: the 95% interval of `observed`, None where it is not a sample."""
+    """One measured condition. `low`/`high`: the interval of `observed`, None where it is not a sample.
+
+    `slice`: which requests it was measured on, "all" or the name of a part. The interval of a comparison holds at the
+    set confidence and at the round's own level; `detail` says both.
+    """
 
     name: str
     metric: str
@@ -115,8 +119,9 @@ class GateReport:
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """Names of the gates that refused."""
-        return tuple(gate.name for gate in self.gates if not gate.passed)
+        """Names of the gates that refused, with their slice where that is not all requests."""
+        named = ((gate.name, gate.slice) for gate in self.gates if not gate.passed)
+        return tuple(name if part == "all" else f"{name} ({part})" for name, part in named)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, verdict included."""

@@ -132,9 +132,25 @@ class GateSettings(Section):
     required_gain: float | None = Field(ge=0)
     false_promotions_per_month: float = Field(gt=0, le=1)
     first_round_share: float = Field(gt=0, lt=1)
+    slice_margin: float = Field(ge=0)
+    slice_min_requests: int = Field(ge=2)
+    slice_min_users: int = Field(ge=2)
+    too_few: Literal["state", "refuse"]
+    new_user_events: int = Field(ge=0)
+    heavy_user_share: float = Field(gt=0, lt=1)
+    new_item_h: float = Field(gt=0)
+    max_calibration_loss: float = Field(gt=0)
+    list_requests: int = Field(ge=1)
+    min_coverage_ratio: float = Field(ge=0)
+    min_diversity_ratio: float = Field(ge=0)
+    anchor_ages_rounds: list[int] = Field(min_length=1)
+    anchor_requests: int = Field(ge=2)
+    anchor_min_requests: int = Field(ge=2)
+    forgetting_margin: float = Field(ge=0)
     max_parity_error: float = Field(gt=0)
     max_latency_ms: float = Field(gt=0)
     max_size_mb: float = Field(gt=0)
+    infra_timeout_s: float = Field(gt=0)
 
 
 class PromotionSettings(Section):

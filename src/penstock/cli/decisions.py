@@ -71,11 +71,13 @@ def _show_version(screen: Screen, data: dict[str, Any]) -> None:
         screen.line("never measured: it cannot be promoted")
     else:
         rows = [
-            ["passed" if gate["passed"] else "refused", gate["name"], gate["observed"], _interval(gate),
+            ["passed" if gate["passed"] else "refused", gate["name"], gate["slice"], gate["observed"], _interval(gate),
              f"{gate['comparison']} {gate['threshold']:g}"]
             for gate in report["gates"]
         ]  # fmt: skip
-        screen.table(["verdict", "gate", "observed", "95% interval", "threshold"], rows)
+        screen.table(["verdict", "gate", "slice", "observed", "interval", "threshold"], rows)
+        for one in report["extra"].get("not_judged", []):
+            screen.line(f"not judged: {one['name']}, {one['slice']}: {one['why']}")
     decided: list[list[Any]] = [
         [one["created_at"], one["decision"], one["actor"], one["reason"]] for one in data["approvals"]
     ]

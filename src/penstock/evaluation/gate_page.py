@@ -11,6 +11,16 @@ from penstock.records import GateReport, GateResult
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT, MIDDLE = 260, 34, 17
 PICTURE = {"width": WIDTH, "height": HEIGHT, "middle": MIDDLE}
+BUNDLE, SLICES = "The bundle", "Slices"
+SECTIONS = {
+    "Against the champion, on all requests": ("enough_requests", "finite_metrics", "ndcg_vs_champion",
+                                              "accuracy_vs_champion", "auc_vs_champion", "log_loss_vs_champion",
+                                              "_gain"),
+    SLICES: ("_in_slice",),
+    "Calibration, coverage, diversity": ("calibration", "coverage_vs_champion", "diversity_vs_champion"),
+    "Frozen windows of earlier rounds": ("forgetting", "erosion"),
+}  # fmt: skip
+"""Headings, and how the names of their gates end; what ends otherwise is a slice, or of the bundle."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +38,42 @@ class Bar:
 
 def render_page(report: GateReport, digest: str) -> str:
     """The HTML of `report`; `digest` is what an approval binds to."""
-    return render("gate_page.html", report=report, digest=digest, rows=gate_rows(report.gates), **PICTURE)
+    return render(
+        "gate_page.html",
+        report=report,
+        digest=digest,
+        sections=sections(report),
+        not_judged=report.extra.get("not_judged", []),
+        budget=budget_line(report),
+        **PICTURE,
+    )
 
 
 def gate_rows(gates: Iterable[GateResult]) -> list[dict[str, Any]]:
     """What gate_table.html needs of each gate."""
     return [{"gate": gate, "bar": interval_bar(gate), "value": format_value(gate)} for gate in gates]
+
+
+def sections(report: GateReport) -> list[dict[str, Any]]:
+    """The gates under their headings, in the report's order; a heading without a gate is left out."""
+    found: dict[str, list[GateResult]] = {title: [] for title in (*SECTIONS, BUNDLE)}
+    for gate in report.gates:
+        rest = BUNDLE if gate.slice == "all" else SLICES
+        title = next((title for title, names in SECTIONS.items() if gate.name.endswith(names)), rest)
+        found[title].append(gate)
+    return [{"title": title, "rows": gate_rows(gates)} for title, gates in found.items() if gates]
+
+
+def budget_line(report: GateReport) -> str:
+    """What this round was allowed to risk, in words; empty where nothing was compared."""
+    budget = report.extra.get("false_promotions")
+    if not budget or budget["p_value"] is None:
+        return ""
+    return (
+        f"This round judged at level {budget['level']:.2g}; its weakest comparison came to {budget['p_value']:.2g}. "
+        f"The last 30 days spent {budget['spent'] / budget['per_month']:.0%} of the budget of {budget['per_month']:g} "
+        f"false promotions in {budget['rounds']} judged rounds."
+    )
 
 
 def render(template: str, **values: Any) -> str:
@@ -79,7 +119,7 @@ def interval_bar(gate: GateResult) -> Bar:
 
 def format_value(gate: GateResult) -> dict[str, str]:
     """Observed value, interval and threshold as text of sensible precision."""
-    signed = gate.name.endswith("_vs_champion")
+    signed = " minus " in gate.metric
 
     def text(value: float | None) -> str:
         if value is None:

@@ -7,71 +7,37 @@ evaluation.noninferiority), so a lucky mean on a small sample does not promote.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from penstock.errors import GateError
+from penstock.evaluation.evidence import AnchorScores, BundleFacts, Evidence, RequestScores
 from penstock.evaluation.false_promotions import RoundBudget
 from penstock.evaluation.gate_report import read_report, report_digest, write_report
+from penstock.evaluation.guards import GUARDS, NotJudged
+from penstock.evaluation.infra import InfraVerdict, infra_gate
 from penstock.evaluation.noninferiority import Condition, compare, resampled
-from penstock.metrics import Floats, Ints, bootstrap_mean
+from penstock.metrics import bootstrap_mean
 from penstock.records import GateReport, GateResult
 from penstock.settings import GateSettings
 
-__all__ = ["BundleFacts", "RequestScores", "judge", "read_report", "report_digest", "write_report"]
-Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class RequestScores:
-    """How one model did on each held-out request, R requests in one order for every model compared.
-
-    user: user id of each request; primary: `primary_name` of each; auc, log_loss: of each; n_relevant: its
-    relevant items; n_candidates: its scored candidates, where known. A request without a relevant item is
-    measured by log loss alone, one with nothing but relevant candidates not by AUC; everything else must be finite.
-    """
-
-    user: npt.NDArray[Any]
-    primary: Floats
-    auc: Floats
-    log_loss: Floats
-    n_relevant: Ints
-    primary_name: Literal["ndcg@10", "accuracy"] = "ndcg@10"
-    n_candidates: Ints | None = None
-
-    def __post_init__(self) -> None:
-        columns = [self.user, self.primary, self.auc, self.log_loss, self.n_relevant]
-        columns += [] if self.n_candidates is None else [self.n_candidates]
-        shapes = {np.shape(column) for column in columns}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise GateError(f"request scores: columns of shapes {sorted(shapes)}; expected one value per request")
-
-    def measured(self, metric: str) -> Bools:
-        """bool [R], True where the request counts for `metric` (primary, auc or log_loss)."""
-        if metric == "log_loss":
-            return np.ones(len(self.user), bool)
-        counts_R = np.asarray(self.n_relevant) > 0
-        if metric == "auc" and self.n_candidates is not None:
-            counts_R &= np.asarray(self.n_relevant) < np.asarray(self.n_candidates)
-        return counts_R
-
-
-@dataclass(frozen=True)
-class BundleFacts:
-    """Measured on the exported bundle: largest score difference to torch, median ms a request, MiB on disk."""
-
-    parity_error: float
-    latency_ms: float
-    size_mb: float
+__all__ = [
+    "AnchorScores",
+    "BundleFacts",
+    "Evidence",
+    "InfraVerdict",
+    "RequestScores",
+    "judge",
+    "read_report",
+    "report_digest",
+    "write_report",
+]
 
 
 def judge(
-    challenger: RequestScores,
-    champion: RequestScores | None,
-    facts: BundleFacts,
+    evidence: Evidence,
     settings: GateSettings,
     seed: int,
     budget: RoundBudget,
@@ -82,23 +48,25 @@ def judge(
     created_at: str,
     extra: Mapping[str, Any] | None = None,
 ) -> GateReport:
-    """Measure every gate of `challenger`, against `champion` where there is one.
+    """Measure every gate of the challenger, against the champion where there is one.
 
     Args:
-        challenger, champion: scores on the same requests in the same order.
-        facts: of the challenger's bundle; a value that is not finite refuses.
+        evidence: figures of the challenger, of the champion on the same requests, and of the bundle; what is missing or
+            not finite refuses.
         seed: of the bootstrap; the same inputs give the same report.
         budget: what the round may judge at; how it came out is kept under "false_promotions" of the report.
         created_at: UTC, ISO-8601.
         extra: anything else to keep with the report; the models' means are added under "means".
 
     Returns:
-        the report; extra["false_promotions"]["p_value"] is the largest of the comparisons on all requests, None where
+        the report; extra["not_judged"] lists what was too small to judge and extra["lists"] what would be shown;
+        extra["false_promotions"]["p_value"] is the largest of the comparisons on all requests, None where
         there was no champion to be worse than.
 
     Raises:
         GateError: champion scores without a champion digest, or two different primary metrics.
     """
+    challenger, champion = evidence.challenger, evidence.champion
     if champion is not None and champion_digest is None:
         raise GateError("judge: champion scores came without the champion's digest; pass the version they belong to")
     if champion is not None and champion.primary_name != challenger.primary_name:
@@ -116,7 +84,13 @@ def judge(
         gates += [gate for gate, _ in compared]
         gates += _required_gain(challenger, champion, settings, seed, budget.level)
         p_value = max(p for _, p in compared)
-    gates += _bundle_gates(facts, settings)
+    not_judged: list[NotJudged] = []
+    for guard in GUARDS:
+        found, stated = guard(evidence, settings, seed)
+        gates += found
+        not_judged += stated
+    gates += _bundle_gates(evidence.facts, settings)
+    gates.append(infra_gate(evidence.infra, challenger_digest, settings.max_latency_ms))
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
     means = {name: _means(scores, settings, seed) for name, scores in models.items()}
     return GateReport(
@@ -127,7 +101,16 @@ def judge(
         requests=len(challenger.user),
         users=len(np.unique(challenger.user)),
         gates=tuple(gates),
-        extra=dict(extra or {}) | {"means": means, "false_promotions": asdict(budget) | {"p_value": p_value}},
+        extra=dict(extra or {})
+        | {
+            "means": means,
+            "false_promotions": asdict(budget) | {"p_value": p_value},
+            "not_judged": not_judged,
+            "lists": {
+                who: None if figures is None else asdict(figures)
+                for who, figures in (("challenger", evidence.lists), ("champion", evidence.champion_lists))
+            },
+        },
     )
 
 

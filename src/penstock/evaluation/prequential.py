@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from penstock.errors import EmptyWindow, SettingsError
-from penstock.evaluation.gates import RequestScores
+from penstock.evaluation.calibration import scaled_losses
+from penstock.evaluation.evidence import RequestScores
 from penstock.features.examples import Asked, Examples, past_arrays
 from penstock.features.state import CausalState
 from penstock.metrics import hit_rate_at, mrr_at, ndcg_at, recall_at
@@ -81,7 +82,10 @@ def equal_windows(stream: pl.DataFrame, count: int | None = None, length_s: floa
 
 @dataclass
 class RankedRequests:
-    """What a model ranked, and how well; one entry per scored request."""
+    """What a model ranked, and how well; one entry per scored request.
+
+    `scaled_loss`: log loss of rescaled scores, kept where the gates ask for it by an empty list; None: not measured.
+    """
 
     request_id: list[int] = field(default_factory=list)
     user: list[str] = field(default_factory=list)
@@ -95,6 +99,7 @@ class RankedRequests:
     n_relevant: list[int] = field(default_factory=list)
     earlier_events: list[int] = field(default_factory=list)
     n_candidates: list[int] = field(default_factory=list)
+    scaled_loss: list[NDArray[np.float64]] | None = None
 
     def add(self, request_id: int, asked: Asked, ranked: list[str], quality: tuple[float, float, int]) -> None:
         """Take one ranking, best first; `quality`: its AUC, its log loss, and how many candidates it had."""
@@ -131,6 +136,7 @@ class RankedRequests:
             np.array(self.log_loss),
             np.array(self.n_relevant),
             n_candidates=np.array(self.n_candidates),
+            scaled_loss_RS=None if self.scaled_loss is None else np.array(self.scaled_loss),
         )
 
 
@@ -201,6 +207,8 @@ def take_ranking(
     missed = len(relevant) - int(is_relevant_C.sum())
     auc = auc * (1 - missed / len(relevant)) if auc == auc else (0.0 if missed else auc)
     ranked = [items[row_C[place]] for place in best]
+    if out.scaled_loss is not None:
+        out.scaled_loss.append(scaled_losses(is_relevant_C, score_C))
     out.add(number, asked, ranked, (auc, loss, len(row_C) + missed))
 
 

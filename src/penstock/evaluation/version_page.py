@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.evaluation.charts import Line, line_chart
-from penstock.evaluation.gate_page import PICTURE, gate_rows, render
+from penstock.evaluation.gate_page import PICTURE, budget_line, render, sections
 from penstock.records import GateReport
 
 CURVE_NAMES = {
@@ -24,7 +24,6 @@ def version_page(detail: Mapping[str, Any], report: GateReport | None, written_a
             curves (points of step and value) and decisions (at, what, who, why), as the console's version has them.
         report: the gate report, its digest verified; None where there is none.
     """
-    gates = report.gates if report else ()
     ran: Mapping[str, Any] = detail["round"] or {}
     return render(
         "version_page.html",
@@ -35,8 +34,9 @@ def version_page(detail: Mapping[str, Any], report: GateReport | None, written_a
         approver=_approver(detail["decisions"]),
         lineage=_lineage(detail),
         data=_data(detail["snapshot"]),
-        rows=gate_rows(gate for gate in gates if gate.slice == "all"),
-        slices=gate_rows(gate for gate in gates if gate.slice != "all"),
+        sections=sections(report) if report else [],
+        not_judged=report.extra.get("not_judged", []) if report else [],
+        budget=budget_line(report) if report else "",
         report_error=detail["report_error"] or "",
         means=_means(report.extra.get("means") or {}) if report else [],
         curves=_curves(detail["curves"]),

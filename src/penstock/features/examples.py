@@ -195,10 +195,11 @@ def build_examples(
     refresh: Refresh,
     sampler: Sampler,
     probe: Callable[[Asked], None] | None = None,
+    users: list[str] | None = None,
 ) -> Examples:
     """Examples of the requests that led to something, the state ending after the last event.
 
-    `probe` sees every request first: this is where it is scored.
+    `probe` sees every request first: this is where it is scored. The user of each example is added to `users`.
 
     Raises:
         ValueError: requests are not in time order.
@@ -217,6 +218,8 @@ def build_examples(
         candidates = _candidates(state, asked, sampler)
         if candidates is None:
             continue
+        if users is not None:
+            users.append(asked.request["user_id"])
         row_C, gain_C, offset_C, position_C = candidates
         feature_CF = state.features(asked.history, row_C, asked.at_s, asked.frozen_NF)
         past = past_arrays(asked.history, length, asked.at_s)

@@ -1,6 +1,7 @@
 """One round of the classification task: the same stages as a ranking round, over labelled texts."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from penstock.errors import EmptyWindow, ExportError
-from penstock.evaluation.gates import BundleFacts, RequestScores
+from penstock.evaluation.calibration import scaled_losses
+from penstock.evaluation.evidence import AnchorScores, BundleFacts, Evidence, RequestScores
+from penstock.evaluation.infra import InfraVerdict
 from penstock.export.bundle import BundleWriter
 from penstock.export.rank import classify_graph, text_graph
 from penstock.features.examples import Labelled
@@ -16,11 +19,12 @@ from penstock.features.state import CausalState
 from penstock.inference.engine import TextEngine
 from penstock.inference.scorer import Scorer
 from penstock.inference.sessions import Session
-from penstock.metrics import class_log_loss, correct
+from penstock.metrics import PROBABILITY_FLOOR, class_log_loss, correct
 from penstock.model.classifier import LOGIT_SCALE
 from penstock.pipeline.measures import folder_mb, largest_difference, median_ms
 from penstock.pipeline.stages import Stages
 from penstock.settings import Settings
+from penstock.training.anchors import Anchor, spread_out, thinned
 from penstock.training.checkpoint import Carried
 from penstock.training.learner import Learner, LearnReport
 
@@ -63,7 +67,7 @@ class ClassifyRound:
         older, self._held = labelled[:cut], labelled[cut:]
         means: dict[str, float] = {}
         if self.champion is not None:
-            scores = self._scores(self._champion_probability(older), older)
+            scores = self._scores(self._champion_probability(older["query"].to_list()), older)
             means = {"prequential_accuracy": float(scores.primary.mean())}
         parts = [self._labelled(older)]
         if isinstance(self.carried.held_out, Labelled):
@@ -97,16 +101,44 @@ class ClassifyRound:
             raise EmptyWindow("no labelled text is left to measure the gates on; the snapshot is too small")
         text_BT = text.encode(texts)[0]
         probability_BK = head.run(text=text_BT)[0]
-        self.challenger_scores = self._scores(probability_BK, self._held)
-        self.champion_scores: RequestScores | None = None
-        if self.champion is not None:
-            self.champion_scores = self._scores(self._champion_probability(self._held), self._held)
         held = self._labelled(self._held)
-        self._parity_error = self._parity(text_BT, probability_BK, held)
+        own = self._scores(probability_BK, self._held)
+        champions = None
+        if self.champion is not None:
+            champions = self._scores(self._champion_probability(texts), self._held)
+        latency_ms = median_ms(lambda: head.run(text=text.encode(texts[:1])[0]))
+        facts = BundleFacts(self._parity(text_BT, probability_BK, held), latency_ms, math.nan)
+        slices = {f"label {self.state.items[row]}": held.label_R == row for row in np.unique(held.label_R).tolist()}
+        anchors = self._anchor_scores(text, head)
+        self._measured = Evidence(own, champions, facts, None, slices, anchors=anchors)
+        self._keep_anchor(held, own)
         self.carried.held_out = held
-        self.metrics = {"held_out_accuracy": float(self.challenger_scores.primary.mean())}
-        self._latency_ms = median_ms(lambda: head.run(text=text.encode(texts[:1])[0]))
+        self.metrics = {"held_out_accuracy": float(own.primary.mean())}
         stages.done("held-out scores")
+
+    def _keep_anchor(self, held: Labelled, own: RequestScores) -> None:
+        """Freeze some of the held-out texts, for later rounds to be measured on."""
+        gates, rounds = self.settings.gates, self.learner.rounds
+        picked = spread_out(len(held), gates.anchor_requests)
+        owner_R = np.unique(own.user, return_inverse=True)[1][picked].astype(np.int64)
+        until = self._held["at"][-1].isoformat()
+        fresh = Anchor(rounds, until, owner_R, held.take(picked), own.primary[picked])
+        self.carried.anchors = thinned([fresh, *self.carried.anchors], rounds, gates.anchor_ages_rounds)
+
+    def _anchor_scores(self, text: TextEngine, head: Session) -> tuple[AnchorScores, ...]:
+        """Frozen texts of earlier rounds, labelled by challenger and champion."""
+        found = []
+        for anchor in self.carried.anchors:
+            age, batch = self.learner.rounds - anchor.round, anchor.batch
+            if age < min(self.settings.gates.anchor_ages_rounds) or not isinstance(batch, Labelled):
+                continue
+            texts = [self.learner.texts[row] for row in batch.text_R.tolist()]
+            own_B = correct(head.run(text=text.encode(texts)[0])[0].argmax(1), batch.label_R)
+            other_B = None
+            if self.champion is not None:
+                other_B = correct(self._champion_probability(texts).argmax(1), batch.label_R)
+            found.append(AnchorScores(age, anchor.until, anchor.unit_R, own_B, other_B, anchor.then_R))
+        return tuple(found)
 
     def write_unjudged(self, writer: BundleWriter, cache: Path) -> float:
         """Export with nothing held out. Returns the parity error, measured on texts that were learned from."""
@@ -151,11 +183,11 @@ class ClassifyRound:
             )
         return worst
 
-    def _champion_probability(self, events: pl.DataFrame) -> NDArray[np.float32]:
+    def _champion_probability(self, texts: list[str]) -> NDArray[np.float32]:
         assert self.champion is not None
-        own_BK = self.champion.classify(events["query"].to_list())
+        own_BK = self.champion.classify(texts)
         place = {label: row for row, label in enumerate(self.champion.labels)}
-        out_BK = np.full((len(events), len(self.state.items)), SMALLEST, np.float32)
+        out_BK = np.full((len(texts), len(self.state.items)), SMALLEST, np.float32)
         for column, label in enumerate(self.state.items):
             if label in place:
                 out_BK[:, column] = own_BK[:, place[label]]
@@ -166,6 +198,9 @@ class ClassifyRound:
         true_B1 = probability_BK[np.arange(len(label_B)), label_B][:, None]
         others = max(probability_BK.shape[1] - 1, 1)
         auc_B = ((probability_BK < true_B1).sum(1) + 0.5 * ((probability_BK == true_B1).sum(1) - 1)) / others
+        log_BK = np.log(np.clip(probability_BK.astype(np.float64), PROBABILITY_FLOOR, 1.0))
+        is_true_BK = np.arange(probability_BK.shape[1]) == label_B[:, None]
+        scaled = [scaled_losses(is_true_K, log_K) for is_true_K, log_K in zip(is_true_BK, log_BK, strict=True)]
         return RequestScores(
             np.array(events["user_id"].to_list()),
             correct(probability_BK.argmax(1), label_B),
@@ -173,11 +208,13 @@ class ClassifyRound:
             class_log_loss(np.clip(probability_BK, 0.0, 1.0), label_B),
             np.ones(len(label_B), np.int64),
             "accuracy",
+            scaled_loss_RS=np.array(scaled),
         )
 
-    def facts(self, folder: Path) -> BundleFacts:
-        """Parity, latency and size of the finished bundle."""
-        return BundleFacts(self._parity_error, self._latency_ms, folder_mb(folder))
+    def evidence(self, bundle: Path, infra: InfraVerdict) -> Evidence:
+        """See RankRound."""
+        facts = replace(self._measured.facts, size_mb=folder_mb(bundle))
+        return replace(self._measured, facts=facts, infra=infra)
 
     def model_facts(self) -> dict[str, object]:
         """What the manifest says of the model."""

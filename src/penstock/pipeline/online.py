@@ -21,10 +21,12 @@ from penstock.data.state import State
 from penstock.errors import EmptyWindow, ExportError, PenstockError, SnapshotRefused, TrainingError
 from penstock.evaluation.gates import judge as judge_gates
 from penstock.evaluation.gates import write_report
+from penstock.evaluation.infra import InfraVerdict
 from penstock.export.bundle import BundleWriter, library_versions
 from penstock.inference.scorer import Scorer
 from penstock.pipeline.checkpoints import CHECKPOINT, keep, round_folder, start_from
 from penstock.pipeline.classify_round import ClassifyRound
+from penstock.pipeline.infra_check import InfraCheck
 from penstock.pipeline.ledger import begin, missed_snapshots, record
 from penstock.pipeline.ledger import opened as opened
 from penstock.pipeline.ledger import round_lease as round_lease
@@ -64,6 +66,7 @@ class Trained:
     digest: str
     lineage: Lineage
     metrics: dict[str, float]
+    infra: InfraVerdict
     stages_s: dict[str, float] = field(default_factory=dict)
 
 
@@ -179,14 +182,18 @@ def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validat
     )
     folder = round_folder(settings, round_id)
     writer = BundleWriter(folder / "bundle")
-    work.write(writer, graph_cache(settings), stages)
-    digest = writer.finish(lineage, work.model_facts(), causal.spec)
-    stages.done("manifest")
-    work.carried.snapshots = [*work.carried.snapshots, manifest.snapshot_id]
-    save_checkpoint(learner, causal, work.carried, folder / CHECKPOINT)
-    stages.done("checkpoint")
+    with InfraCheck(settings) as infra:
+        work.write(writer, graph_cache(settings), stages)
+        digest = writer.finish(lineage, work.model_facts(), causal.spec)
+        infra.ask(folder / "bundle", digest)
+        stages.done("manifest")
+        work.carried.snapshots = [*work.carried.snapshots, manifest.snapshot_id]
+        save_checkpoint(learner, causal, work.carried, folder / CHECKPOINT)
+        stages.done("checkpoint")
+        verdict = infra.verdict()
+        stages.done("fresh process")
     metrics = {**metrics, **work.metrics, "loss": report.loss}
-    return Trained(manifest, work, report, folder / "bundle", digest, lineage, metrics, stages.seconds)
+    return Trained(manifest, work, report, folder / "bundle", digest, lineage, metrics, verdict, stages.seconds)
 
 
 def judge(settings: Settings, trained: Trained) -> Judged:
@@ -200,9 +207,7 @@ def judge(settings: Settings, trained: Trained) -> Judged:
     champion_digest = work.champion.digest if work.champion is not None else None
     budget = round_budget(settings.gates, state, round_id, now)
     gates = judge_gates(
-        work.challenger_scores,
-        work.champion_scores,
-        work.facts(trained.bundle),
+        work.evidence(trained.bundle, trained.infra),
         settings.gates,
         settings.seed,
         budget,

@@ -1,6 +1,9 @@
 """One round of the ranking task: score with the champion, learn, export, compare."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +11,11 @@ import polars as pl
 
 from penstock.data.requests import group_requests
 from penstock.errors import EmptyWindow, ExportError
-from penstock.evaluation.gates import BundleFacts, RequestScores
+from penstock.evaluation.evidence import AnchorScores, BundleFacts, Evidence
+from penstock.evaluation.gate_slices import EXPECTED, RequestKinds
+from penstock.evaluation.infra import InfraVerdict
 from penstock.evaluation.prequential import RankedRequests, Ranker
+from penstock.evaluation.top_lists import ListMaker
 from penstock.export.bundle import BundleWriter
 from penstock.export.rank import item_vectors, rank_graphs, text_graph, torch_scores
 from penstock.features.examples import Asked, Examples, Sampler, build_examples
@@ -20,6 +26,7 @@ from penstock.pipeline.measures import LATENCY_CANDIDATES, folder_mb, largest_di
 from penstock.pipeline.stages import Stages
 from penstock.settings import Settings
 from penstock.text import item_texts
+from penstock.training.anchors import Anchor, example_ndcg, spread_out, thinned
 from penstock.training.checkpoint import Carried
 from penstock.training.learner import Learner, LearnReport
 
@@ -74,7 +81,7 @@ class RankRound:
         scored = RankedRequests()
         ranker = self._ranker(self.champion_engine(), scored) if self.champion else None
         sampler = self._sampler(0)
-        probe = self._probe([ranker] if ranker else [])
+        probe = Probe([ranker] if ranker else [])
         examples = build_examples(self.state, events_before, older, self.settings.features.refresh, sampler, probe)
         if ranker:
             ranker.finish()
@@ -133,25 +140,61 @@ class RankRound:
         return RankEngine(writer.part / "user.onnx", writer.part / "rank.onnx", vector_NE, width)
 
     def _measure(self, engine: RankEngine, writer: BundleWriter) -> None:
-        own, champions = RankedRequests(), RankedRequests()
-        rankers = [self._ranker(engine, own)]
-        if self.champion is not None:
-            rankers.append(self._ranker(self.champion_engine(), champions))
+        """Rank the held-out requests with challenger and champion, and learn from them in the next round."""
+        gates = self.settings.gates
+        engines = [engine] if self.champion is None else [engine, self.champion_engine()]
+        ranked = [RankedRequests(scaled_loss=[]) for _ in engines]
+        rankers = [self._ranker(one, out) for one, out in zip(engines, ranked, strict=True)]
+        makers = [ListMaker(self.state, one, self.settings.service.candidates) for one in engines]
+        kinds = RequestKinds(self.state, gates)
+        every = max(1, len(self._held_requests) // gates.list_requests)
+        users: list[str] = []
         held = build_examples(
             self.state,
             self._held_events,
             self._held_requests,
             self.settings.features.refresh,
             self._sampler(1),
-            self._probe(rankers),
+            Probe(rankers, [kinds], makers, every),
+            users,
         )
         for ranker in rankers:
             ranker.finish()
         self.carried.held_out = held if len(held) else None
-        self.challenger_scores = own.scores()
-        self.champion_scores: RequestScores | None = champions.scores() if self.champion is not None else None
-        self.metrics = {f"held_out_{name}": value for name, value in own.means().items()}
-        parity = self._parity(engine, held, writer.part)
+        self.metrics = {f"held_out_{name}": value for name, value in ranked[0].means().items()}
+        lists = [maker.figures(engine.vector_NE) for maker in makers]
+        self._measured = Evidence(
+            ranked[0].scores(),
+            ranked[1].scores() if len(ranked) > 1 else None,
+            BundleFacts(self._parity(engine, held, writer.part), self._latency(engine), math.nan),
+            None,
+            kinds.masks(),
+            EXPECTED,
+            lists[0],
+            lists[1] if len(lists) > 1 else None,
+            self._anchor_scores(engines),
+        )
+        if len(held):
+            picked = spread_out(len(held), gates.anchor_requests)
+            some, owner_R = held.take(picked), np.unique(np.array(users), return_inverse=True)[1][picked]
+            then_R = example_ndcg(some, engine.scores(some))
+            until = datetime.fromtimestamp(self.state.counted_s, UTC).isoformat()
+            fresh = Anchor(self.learner.rounds, until, owner_R.astype(np.int64), some, then_R)
+            ages = gates.anchor_ages_rounds
+            self.carried.anchors = thinned([fresh, *self.carried.anchors], self.learner.rounds, ages)
+
+    def _anchor_scores(self, engines: list[RankEngine]) -> tuple[AnchorScores, ...]:
+        """Frozen requests of earlier rounds, ranked by challenger and champion."""
+        found = []
+        for anchor in self.carried.anchors:
+            age, batch = self.learner.rounds - anchor.round, anchor.batch
+            if age >= min(self.settings.gates.anchor_ages_rounds) and isinstance(batch, Examples):
+                own, *others = (example_ndcg(batch, engine.scores(batch)) for engine in engines)
+                other = others[0] if others else None
+                found.append(AnchorScores(age, anchor.until, anchor.unit_R, own, other, anchor.then_R))
+        return tuple(found)
+
+    def _latency(self, engine: RankEngine) -> float:
         row_C = np.arange(min(LATENCY_CANDIDATES, len(self.state.items)))
         history = self.state.histories.of(self.state.histories.users()[-1])
         at_s = self.state.counted_s
@@ -160,7 +203,7 @@ class RankRound:
             feature_CF = self.state.features(history, row_C, at_s)
             engine.scores(one_request(self.state, history, row_C, feature_CF, at_s))
 
-        self._parity_error, self._latency_ms = parity, median_ms(once)
+        return median_ms(once)
 
     def _parity(self, engine: RankEngine, held: Examples, folder: Path) -> float:
         worst = 0.0
@@ -183,9 +226,10 @@ class RankRound:
             )
         return worst
 
-    def facts(self, folder: Path) -> BundleFacts:
-        """Parity, latency and size of the finished bundle."""
-        return BundleFacts(self._parity_error, self._latency_ms, folder_mb(folder))
+    def evidence(self, bundle: Path, infra: InfraVerdict) -> Evidence:
+        """All that the gates are judged on, now that the bundle is finished and was tried."""
+        facts = replace(self._measured.facts, size_mb=folder_mb(bundle))
+        return replace(self._measured, facts=facts, infra=infra)
 
     def model_facts(self) -> dict[str, object]:
         """What the manifest says of the model."""
@@ -211,9 +255,6 @@ class RankRound:
     def _ranker(self, engine: RankEngine, out: RankedRequests) -> Ranker:
         return Ranker(self.state, engine, out, lambda asked: self.state.eligible())
 
-    def _probe(self, rankers: list[Ranker]) -> "Probe":
-        return Probe(rankers)
-
     def _sampler(self, part: int) -> Sampler:
         training = self.settings.training
         seed = self.settings.seed * 7919 + self.learner.rounds * 2 + part
@@ -221,15 +262,30 @@ class RankRound:
 
 
 class Probe:
-    """Shows each request that led to something to the rankers, before it is learned from."""
+    """Shows each request that led to something to the rankers, before it is learned from.
 
-    def __init__(self, rankers: list[Ranker]) -> None:
-        self.rankers, self.count = rankers, 0
+    Args:
+        notes: what takes note of every such request; lists: what makes the list of one in `every` of them.
+    """
+
+    def __init__(
+        self,
+        rankers: list[Ranker],
+        notes: Sequence[RequestKinds] = (),
+        lists: Sequence[ListMaker] = (),
+        every: int = 1,
+    ) -> None:
+        self.rankers, self.notes, self.lists, self.every = rankers, notes, lists, every
+        self.count = 0
 
     def __call__(self, asked: Asked) -> None:
-        """Ask every ranker."""
+        """Ask everybody."""
         if not asked.request["relevant"]:
             return
         for ranker in self.rankers:
             ranker.ask(self.count, asked)
+        for note in self.notes:
+            note.ask(asked)
+        for maker in self.lists if self.count % self.every == 0 else ():
+            maker.ask(asked)
         self.count += 1

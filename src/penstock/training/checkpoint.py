@@ -15,9 +15,12 @@ from penstock.errors import BundleError, TrainingError
 from penstock.features.examples import Examples, Labelled
 from penstock.features.state import CausalState
 from penstock.settings import Settings
+from penstock.training.anchors import Anchor
 from penstock.training.learner import Learner
 from penstock.training.replay import Batch
 from penstock.training.steps import optimizer_arrays, restore_optimizer
+
+ANCHOR, UNIT, THEN = "anchor", "anchor_unit", "anchor_then"
 
 
 @dataclass
@@ -28,11 +31,13 @@ class Carried:
         snapshots: ids of the snapshots that the state has taken in.
         held_out: requests that the gates were measured on, learned from in the next round.
         version: the version that the round became, once it is registered.
+        anchors: held-out requests of earlier rounds, newest first, that gates measure forgetting on.
     """
 
     snapshots: list[str] = field(default_factory=list)
     held_out: Batch | None = None
     version: str | None = None
+    anchors: list[Anchor] = field(default_factory=list)
 
 
 def save_checkpoint(learner: Learner, state: CausalState, carried: Carried, folder: Path) -> None:
@@ -58,6 +63,10 @@ def save_checkpoint(learner: Learner, state: CausalState, carried: Carried, fold
     for prefix, batch in (("replay", learner.reservoir.kept), ("held_out", carried.held_out)):
         if batch is not None and len(batch):
             tensors |= {f"{prefix}.{f.name}": torch.from_numpy(getattr(batch, f.name)) for f in fields(batch)}
+    for place, anchor in enumerate(carried.anchors):
+        arrays = {f.name: getattr(anchor.batch, f.name) for f in fields(anchor.batch)}
+        arrays |= {UNIT: anchor.unit_R, THEN: anchor.then_R}
+        tensors |= {f"{ANCHOR}{place}.{name}": torch.from_numpy(value) for name, value in arrays.items()}
     save_file(
         {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, part / "learner.safetensors"
     )
@@ -71,6 +80,7 @@ def save_checkpoint(learner: Learner, state: CausalState, carried: Carried, fold
         "replay_seen": learner.reservoir.seen,
         "snapshots": carried.snapshots,
         "version": carried.version,
+        "anchors": [{"round": one.round, "until": one.until} for one in carried.anchors],
     }
     (part / "meta.json").write_text(json.dumps(meta))
     shutil.rmtree(folder, ignore_errors=True)
@@ -104,7 +114,8 @@ def load_checkpoint(folder: Path, settings: Settings) -> tuple[Learner, CausalSt
             f"checkpoint {folder} is of another architecture than params.yaml's model and text sections: {error}"
         ) from error
     held_out = _batch(groups.get("held_out"))
-    return learner, state, Carried(meta["snapshots"], held_out, meta["version"])
+    anchors = [_anchor(groups[f"{ANCHOR}{place}"], **one) for place, one in enumerate(meta.get("anchors", []))]
+    return learner, state, Carried(meta["snapshots"], held_out, meta["version"], anchors)
 
 
 def _restore(
@@ -123,6 +134,13 @@ def _restore(
     learner.rounds, learner.step_count = int(meta["rounds"]), int(meta["step_count"])
     learner.guard.mean, learner.rate.mean = meta["loss_mean"], meta.get("round_loss_mean")  # older ones lack it
     learner.reservoir.kept, learner.reservoir.seen = _batch(groups.get("replay")), int(meta["replay_seen"])
+
+
+def _anchor(arrays: dict[str, torch.Tensor], round: int, until: str) -> Anchor:
+    rest = {name: value for name, value in arrays.items() if name not in (UNIT, THEN)}
+    batch = _batch(rest)
+    assert batch is not None  # an anchor without requests is never kept
+    return Anchor(round, until, arrays[UNIT].numpy(), batch, arrays[THEN].numpy())
 
 
 def _batch(arrays: dict[str, torch.Tensor] | None) -> Batch | None:

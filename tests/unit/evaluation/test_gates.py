@@ -6,34 +6,38 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from core_bench import ROOT
 
 from penstock.errors import GateError
+from penstock.evaluation.calibration import SLOPES
 from penstock.evaluation.false_promotions import RoundBudget
 from penstock.evaluation.gates import (
     BundleFacts,
+    Evidence,
+    InfraVerdict,
     RequestScores,
     judge,
     read_report,
     report_digest,
     write_report,
 )
+from penstock.evaluation.top_lists import ListFigures
 from penstock.records import GateReport, GateResult
-from penstock.settings import GateSettings
+from penstock.settings import GateSettings, load_settings
 
-SETTINGS = GateSettings(
-    min_requests=20,
-    bootstrap_resamples=200,
-    confidence=0.95,
-    ndcg_margin=0.01,
-    auc_margin=0.01,
-    log_loss_margin=0.05,
-    required_gain=None,
-    false_promotions_per_month=0.05,
-    first_round_share=0.2,
-    max_parity_error=0.001,
-    max_latency_ms=50.0,
-    max_size_mb=400.0,
+SETTINGS = load_settings(ROOT / "params.yaml", {}).gates.model_copy(
+    update={
+        "min_requests": 20,
+        "bootstrap_resamples": 200,
+        "confidence": 0.95,
+        "ndcg_margin": 0.01,
+        "auc_margin": 0.01,
+        "log_loss_margin": 0.05,
+        "required_gain": None,
+    }
 )
+LISTS = ListFigures(40, 90, 200, 0.45, 0.7, "pairs of different categories")
+INFRA = InfraVerdict("c" * 64, (), 12, 3.0, 9.0, 0.8)
 FACTS = BundleFacts(parity_error=2e-6, latency_ms=12.0, size_mb=90.0)
 BUDGET = RoundBudget(level=0.0025, spent=0.0, rounds=0, per_month=0.05)
 SLIPS = {"ndcg": "primary", "auc": "auc", "log_loss": "log_loss"}
@@ -47,6 +51,7 @@ def scores(requests: int = 120, users: int = 30) -> RequestScores:
         auc=0.5 + rng.random(requests) * 0.5,
         log_loss=0.3 + rng.random(requests) * 0.1,
         n_relevant=np.ones(requests, np.int64),
+        scaled_loss_RS=0.3 + 0.1 * np.log(SLOPES) ** 2 + 0.01 * rng.random((requests, 1)),
     )
 
 
@@ -57,10 +62,9 @@ def verdict(
     settings: GateSettings = SETTINGS,
     budget: RoundBudget = BUDGET,
 ) -> GateReport:
+    evidence = Evidence(challenger, champion, facts, INFRA, lists=LISTS, champion_lists=LISTS if champion else None)
     return judge(
-        challenger,
-        champion,
-        facts,
+        evidence,
         settings,
         7,
         budget,
@@ -84,9 +88,13 @@ def test_an_equal_challenger_passes_every_gate() -> None:
         "ndcg_vs_champion",
         "auc_vs_champion",
         "log_loss_vs_champion",
+        "calibration",
+        "coverage_vs_champion",
+        "diversity_vs_champion",
         "parity",
         "latency",
         "size",
+        "infra",
     ]
     assert (report.requests, report.users) == (120, 30)
 
@@ -199,13 +207,11 @@ def test_no_request_at_all_refuses() -> None:
 
 def test_a_champion_that_was_not_scored_refuses() -> None:
     report = judge(
-        scores(),
-        None,
-        FACTS,
+        Evidence(scores(), None, FACTS, INFRA),
         SETTINGS,
         7,
         BUDGET,
-        challenger_digest="c",
+        challenger_digest="c" * 64,
         champion_digest="a",
         snapshot_id="s",
         created_at="2026-01-01T00:10:00+00:00",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import GateError
-from penstock.evaluation.paired import PairedMean, bent, unbent
+from penstock.evaluation.paired import PairedMean, bent, chance, spread, unbent
 from penstock.metrics import bootstrap_mean
 
 
@@ -51,6 +51,19 @@ def test_a_few_whole_losses_widen_the_bound_more_than_their_spread() -> None:
     assert found.lower(0.0025) < -0.05
     mirrored = PairedMean.of(-gain_R, unit_R)
     assert mirrored.lower(0.0025) <= mirrored.mean - 2.8 * mirrored.error, "a lean upwards earns nothing"
+
+
+def test_the_tail_keeps_its_level_where_a_plain_t_does_not() -> None:
+    """Users most of whom do not move, and some lose much: 40,000 samples with a true mean at the bound."""
+    random = np.random.default_rng(5)
+    moved_MU = (random.random((40_000, 70)) < 0.3) * random.choice([-0.6, -0.3, 0.3], size=(40_000, 70))
+    true = 0.3 * -0.2
+    mean_M = moved_MU.mean(1)
+    error_M, skewness_M, freedom_M = spread(moved_MU - mean_M[:, None], 70)
+    ratio_M = (mean_M - true) / error_M
+    plain = (chance(ratio_M, np.zeros(40_000), np.full(40_000, 69.0), 70) <= 0.0025).mean()
+    assert (chance(ratio_M, skewness_M, freedom_M, 70) <= 0.0025).mean() <= 0.0025 * 1.2
+    assert plain > 0.0025 * 2
 
 
 def test_requests_that_are_all_alike_say_only_what_their_number_says() -> None:
