@@ -55,6 +55,13 @@ def scores(requests: int = 120, users: int = 30) -> RequestScores:
     )
 
 
+def unlike(found: RequestScores) -> RequestScores:
+    """The same but for a little, equal in the mean: no two models agree to the last digit."""
+    wave_R = 1e-3 * np.sin(np.arange(len(found.user)) ** 2)
+    wave_R = wave_R - (wave_R.mean() if len(wave_R) else 0.0)
+    return replace(found, primary=found.primary + wave_R, auc=found.auc + wave_R, log_loss=found.log_loss + wave_R)
+
+
 def verdict(
     challenger: RequestScores,
     champion: RequestScores | None,
@@ -62,6 +69,8 @@ def verdict(
     settings: GateSettings = SETTINGS,
     budget: RoundBudget = BUDGET,
 ) -> GateReport:
+    if champion is not None:
+        challenger = unlike(challenger)
     evidence = Evidence(challenger, champion, facts, INFRA, lists=LISTS, champion_lists=LISTS if champion else None)
     return judge(
         evidence,
@@ -157,6 +166,26 @@ def test_a_gain_that_is_asked_for_must_be_shown() -> None:
     assert verdict(base, None, settings=asked).passed, "the first version has nobody to gain on"
 
 
+def test_figures_that_are_all_alike_say_only_what_their_number_says() -> None:
+    base = replace(scores(requests=200, users=150), primary_name="accuracy")
+    evidence = Evidence(base, base, FACTS, INFRA)
+    wide, narrow = SETTINGS.model_copy(update={"ndcg_margin": 0.05}), SETTINGS
+    for settings, passed in ((wide, True), (narrow, False)):
+        report = judge(
+            evidence,
+            settings,
+            7,
+            BUDGET,
+            challenger_digest="c" * 64,
+            champion_digest="a",
+            snapshot_id="s",
+            created_at="t",
+        )
+        found = gate(report, "accuracy_vs_champion")
+        assert (found.observed, found.passed) == (0.0, passed)
+        assert found.low == pytest.approx(0.0025 ** (1 / 150) - 1)
+
+
 def test_too_few_requests_refuse() -> None:
     report = verdict(scores(requests=19, users=19), None)
     assert report.refusals == ("enough_requests",)
@@ -201,7 +230,7 @@ def test_one_value_that_is_not_finite_refuses(who: str, stem: str, value: float)
 
 def test_no_request_at_all_refuses() -> None:
     report = verdict(scores(requests=0), None)
-    assert set(report.refusals) == {"enough_requests", "finite_metrics"}
+    assert set(report.refusals) == {"enough_requests", "finite_metrics", "calibration"}
     assert set(verdict(scores(requests=0), scores(requests=0)).refusals) >= {"ndcg_vs_champion", "auc_vs_champion"}
 
 
