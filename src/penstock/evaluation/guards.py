@@ -114,7 +114,7 @@ def anchor_gates(evidence: Evidence, settings: GateSettings, seed: int) -> tuple
     metric = evidence.challenger.primary_name
     for anchor in evidence.anchors:
         rounds = "1 round ago" if anchor.age == 1 else f"{anchor.age} rounds ago"
-        label = f"{rounds} ({anchor.until[:16].replace('T', ' ')})"
+        label = f"{rounds}, {anchor.until[:16].replace('T', ' ')} UTC"
         requests, users = len(anchor.user), len(np.unique(anchor.user))
         if requests < settings.anchor_min_requests:
             why = f"{requests} requests of {users} users; {settings.anchor_min_requests} are needed for a verdict"

@@ -85,7 +85,7 @@ def compare(
         f"challenger {challenger_M.mean():.4f}, {condition.against} {champion_M.mean():.4f} over {len(user_M)} "
         f"requests of {gain.units} {unit}; {'upper' if condition.lower_is_better else 'lower'} end {judged:+.4f} must "
         f"be {condition.comparison} {condition.allowed:+g} (paired bootstrap at {settings.confidence:.0%}, and the "
-        f"bound at this round's level {level:.2g})"
+        f"bound at level {level:.2g})"
     )
     shown = (low if math.isfinite(low) else None, high if math.isfinite(high) else None)
     return condition.result(mean, shown, bool(passed), detail), gain.chance_at(sign * condition.allowed)

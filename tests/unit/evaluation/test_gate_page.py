@@ -75,3 +75,30 @@ def test_the_allowed_side_is_where_a_pass_would_lie() -> None:
 def test_values_are_shown_with_sensible_precision(observed: float, threshold: float, text: str) -> None:
     gate = GateResult("size", "bundle MiB", "all", "<=", threshold, observed, None, None, True, "")
     assert format_value(gate)["observed"] == text
+
+
+def test_gates_stand_under_headings_and_what_was_not_judged_is_said() -> None:
+    sport = GateResult("ndcg_in_slice", "ndcg@10 minus champion's", "category <sport>", ">=", -0.15, -0.2, -0.3, -0.1,
+                       False, "worse there")  # fmt: skip
+    old = GateResult("forgetting", "ndcg@10 minus champion's", "4 rounds ago, 2026-03-02 10:20 UTC", ">=", -0.15, 0.0,
+                     -0.1, 0.1, True, "known still")  # fmt: skip
+    extra = {
+        "not_judged": [{"name": "ndcg_in_slice", "slice": "heavy users", "why": "9 requests of 4 users"}],
+        "false_promotions": {"level": 0.0021, "spent": 0.005, "rounds": 37, "per_month": 0.05, "p_value": 1e-4},
+    }
+    report = GateReport("c" * 64, "a" * 64, "s", "2026-01-01", 40, 9, (DROP, sport, old, LATENCY), extra)
+    html = render_page(report, "d" * 64)
+    heads = ["Against the champion", "Slices", "Frozen windows of earlier rounds", "The bundle", "Not judged"]
+    assert sorted(html.index(f"<h2>{head}") for head in heads) == [html.index(f"<h2>{head}") for head in heads]
+    assert "Refused by ndcg_vs_champion, ndcg_in_slice (category &lt;sport&gt;)" in html
+    assert "-0.3000 to -0.1000" in html
+    assert "4 rounds ago, 2026-03-02 10:20 UTC" in html
+    assert "9 requests of 4 users" in html
+    assert "judged at level 0.0021" in html
+    assert "10% of the budget of 0.05" in html
+
+
+def test_a_report_of_an_older_release_has_no_budget_and_nothing_left_out() -> None:
+    html = page(DROP)
+    assert "Not judged" not in html
+    assert "budget" not in html

@@ -143,7 +143,7 @@ def test_a_round_judges_at_its_own_level() -> None:
     assert first.low is not None
     assert last.low is not None
     assert last.low < first.low < first.observed == last.observed
-    assert "this round's level 1e-07" in last.detail
+    assert "the bound at level 1e-07" in last.detail
     budget = thinned.extra["false_promotions"]
     assert (budget["level"], budget["per_month"]) == (1e-7, 0.05)
     assert 1e-7 < budget["p_value"] < 1

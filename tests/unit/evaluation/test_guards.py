@@ -142,12 +142,12 @@ def test_what_was_known_then_must_not_be_lost() -> None:
     found, stated = anchor_gates(evidence(anchors=anchors), SETTINGS, 7)
     when = "2026-03-02 10:20"
     assert named(found) == {
-        ("forgetting", f"1 round ago ({when})"): True,
-        ("erosion", f"1 round ago ({when})"): True,
-        ("forgetting", f"5 rounds ago ({when})"): False,
-        ("erosion", f"5 rounds ago ({when})"): True,
-        ("forgetting", f"20 rounds ago ({when})"): True,
-        ("erosion", f"20 rounds ago ({when})"): False,
+        ("forgetting", f"1 round ago, {when} UTC"): True,
+        ("erosion", f"1 round ago, {when} UTC"): True,
+        ("forgetting", f"5 rounds ago, {when} UTC"): False,
+        ("erosion", f"5 rounds ago, {when} UTC"): True,
+        ("forgetting", f"20 rounds ago, {when} UTC"): True,
+        ("erosion", f"20 rounds ago, {when} UTC"): False,
     }
     assert stated == []
 
