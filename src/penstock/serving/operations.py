@@ -123,4 +123,4 @@ def _described(runtime: Runtime, version: Any) -> dict[str, Any]:
         return described | {"error": "this version was never measured and cannot be promoted"}
     plain = plain_json(gates.to_json())
     kept = ("gates", "passed", "requests", "users", "snapshot_id", "champion_digest")
-    return described | {name: plain[name] for name in kept}
+    return described | {name: plain[name] for name in kept} | {"not_judged": plain["extra"].get("not_judged", [])}
