@@ -8,7 +8,7 @@ p-value lies between CANDIDATE and DISCARD:
     level_t = (DISCARD - CANDIDATE) * share * left_t^2 / budget      left_t = budget - spent in the 30 days before t
     spent_t = level_t / (DISCARD - CANDIDATE)   if CANDIDATE < p_t <= DISCARD, else 0
 
-A challenger that is plainly good (small p) or plainly bad (large p) costs nothing, so a service with sound rounds keeps
+A challenger that looks better than the margin (small p) or plainly worse (large p) costs nothing, so a service with sound rounds keeps
 judging near its first level, where an even split over 4,320 rounds would judge at 0.00001. What is spent in any 30 days
 never exceeds the budget, and the expected number of false promotions never exceeds what is spent: a p-value under its
 hypothesis falls below level_t at most level_t / (DISCARD - CANDIDATE) times as often as between the two marks. The
@@ -23,7 +23,7 @@ import numpy as np
 from penstock.errors import GateError
 from penstock.metrics import Floats
 
-CANDIDATE, DISCARD = 0.25, 0.5
+CANDIDATE, DISCARD = 0.5, 0.75
 WINDOW_DAYS = 30
 
 

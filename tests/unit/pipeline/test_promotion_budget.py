@@ -12,7 +12,7 @@ from penstock.pipeline.promotion_budget import note_judgement, round_budget
 from penstock.settings import Settings
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
-UNDECIDED, PLAIN = 0.4, 1e-6
+UNDECIDED, PLAIN = 0.6, 1e-6
 
 
 def judged(settings: Settings, round_id: str, p_value: float, at: datetime) -> float:
