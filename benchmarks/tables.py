@@ -1,4 +1,4 @@
-"""Writes the figures of results/*.json into docs/benchmarks.md, between its markers.
+"""Writes the figures of results/*.json into docs/benchmarks.md and docs/gates.md, between their markers.
 
 python benchmarks/tables.py
 """
@@ -10,6 +10,7 @@ from typing import Any
 from measure import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+GATES = PAGE.with_name("gates.md")
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
@@ -151,22 +152,58 @@ def section(name: str) -> list[str]:
         return []
     tree = json.loads(path.read_text(encoding="utf-8"))
     title, lines = SECTIONS[name]
+    return [f"### {title}", "", *lines(tree), "", f"*{basis_of(tree)}*", ""]
+
+
+def basis_of(tree: dict[str, Any]) -> str:
+    """What it was measured on."""
     machine = tree["machine"]
-    basis = (
+    return (
         f"{machine['processor']}, {machine['cores']} cores, clock: {machine['clock']}, torch threads: "
         f"{machine['torch_threads']}, load {machine['load_1m']}, torch {machine['libraries']['torch']}, "
         f"{tree['at'][:10]}."
     )
-    return [f"### {title}", "", *lines(tree), "", f"*{basis}*", ""]
+
+
+def share(value: float | None) -> str:
+    """As a percentage; a dash where nothing of the kind was there."""
+    return "–" if value is None else f"{value:.0%}" if value >= 0.1 or value == 0 else f"{value:.1%}"
+
+
+def false_promotions(tree: dict[str, Any]) -> list[str]:
+    """Months with a false promotion, and what passes of the sound ones."""
+    names = list(tree["scenarios"][0]["methods"])
+    months = sorted({one["months"] for one in tree["scenarios"]})
+    lines = [
+        f"{months[-1]} months of {tree['rounds_a_month']:,} rounds each ({months[0]} with 500 requests). For each "
+        "method: months with a false promotion / sound challengers passed on the first day / over the month.",
+        "",
+        *head("challengers", "held-out requests (users)", *names),
+    ]
+    columns = (
+        "months_with_a_false_promotion",
+        "sound_challengers_passed_on_day_1",
+        "sound_challengers_passed",
+    )
+    for one in tree["scenarios"]:
+        cells = [" / ".join(share(one["methods"][name][column]) for column in columns) for name in names]
+        lines.append(row(one["scenario"], f"{one['requests']} ({one['users']})", *cells))
+    return [*lines, "", f"*{basis_of(tree)}*"]
+
+
+def between(page: Path, begin: str, end: str, lines: list[str]) -> None:
+    """Put lines between two markers of a page."""
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    page.write_text(before + begin + "\n" + "\n".join(lines) + "\n" + end + rest.split(end)[1], encoding="utf-8")
 
 
 def main() -> None:
-    """Rewrite the page's figures."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    lines = [line for name in SECTIONS for line in section(name)]
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + END + after, encoding="utf-8")
+    """Rewrite the pages' figures."""
+    between(PAGE, BEGIN, END, [line for name in SECTIONS for line in section(name)][:-1])
+    found = RESULTS / "false_promotions.json"
+    if found.exists():
+        lines = false_promotions(json.loads(found.read_text(encoding="utf-8")))
+        between(GATES, "<!-- false promotions: begin -->", "<!-- false promotions: end -->", lines)
 
 
 if __name__ == "__main__":

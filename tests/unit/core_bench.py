@@ -171,7 +171,8 @@ def open_shop(root: Path, encoder: str, parts: int, **changes: Any) -> Shop:
         "simulate.items": 40, "simulate.users": 25, "simulate.days": 1, "simulate.requests_per_day": 260,
         "simulate.shown": 8, "simulate.item_life_h": 60, "validation.min_history": 20, "gates.min_requests": 5,
         "gates.ndcg_margin": 1.0, "gates.auc_margin": 1.0, "gates.log_loss_margin": 10.0,
-        "gates.max_latency_ms": 5000.0,
+        "gates.slice_margin": 1.0, "gates.forgetting_margin": 1.0, "gates.max_calibration_loss": 50.0,
+        "gates.min_coverage_ratio": 0.0, "gates.min_diversity_ratio": 0.0, "gates.max_latency_ms": 5000.0,
         "gates.bootstrap_resamples": 100, "promotion.policy": "automatic",
     }  # fmt: skip
     settings = small_settings(root, encoder, **{**small, **changes})
