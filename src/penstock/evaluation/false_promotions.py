@@ -8,11 +8,11 @@ p-value lies between CANDIDATE and DISCARD:
     level_t = (DISCARD - CANDIDATE) * share * left_t^2 / budget      left_t = budget - spent in the 30 days before t
     spent_t = level_t / (DISCARD - CANDIDATE)   if CANDIDATE < p_t <= DISCARD, else 0
 
-A challenger that looks better than the margin (small p) or plainly worse (large p) costs nothing, so a service with sound rounds keeps
-judging near its first level, where an even split over 4,320 rounds would judge at 0.00001. What is spent in any 30 days
-never exceeds the budget, and the expected number of false promotions never exceeds what is spent: a p-value under its
-hypothesis falls below level_t at most level_t / (DISCARD - CANDIDATE) times as often as between the two marks. The
-square lets the budget thin out (as one over the number of spending rounds) and never end.
+A challenger that looks better than the margin (small p) or plainly worse (large p) costs nothing, so a service with
+sound rounds keeps judging near its first level, where an even split over 4,320 rounds would judge at 0.00001. What is
+spent in any 30 days never exceeds the budget, and the expected number of false promotions never exceeds what is spent:
+a p-value under its hypothesis falls below level_t at most level_t / (DISCARD - CANDIDATE) times as often as between the
+two marks. The square lets the budget thin out (as one over the number of spending rounds) and never end.
 """
 
 import math
