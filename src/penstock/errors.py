@@ -15,6 +15,7 @@ PenstockError
 ├── GateError          a gate could not be measured (never a pass)
 ├── RegistryError      a version or alias is not there, or not in the state asked for
 │   └── ApprovalError  the decision does not bind: stale, foreign, repeated or unauthorised
+├── AccessError        who asks is not known, or may not do this
 └── DependencyMissing  an optional package or file is not on this machine
 
 A gate that refuses is a value, not an error.
@@ -79,6 +80,10 @@ class RegistryError(PenstockError):
 
 class ApprovalError(RegistryError):
     """The decision does not bind."""
+
+
+class AccessError(PenstockError):
+    """Who asks is not known, or may not do this."""
 
 
 class DependencyMissing(PenstockError):

@@ -156,6 +156,13 @@ class GateSettings(Section):
 class PromotionSettings(Section):
     policy: Literal["manual", "automatic"]
     approval_expires_h: float = Field(gt=0)
+    watch_minutes: float = Field(ge=0)
+    watch_expected_h: float = Field(gt=0)
+    watch_click_wait_s: float = Field(gt=0)
+    watch_min_answers: int = Field(ge=1)
+    watch_click_rate_drop: float = Field(ge=0, lt=1)
+    watch_error_rate_rise: float = Field(ge=0, lt=1)
+    watch_confidence: float = Field(gt=0.5, lt=1)
 
 
 class RegistrySettings(Section):
@@ -173,6 +180,9 @@ class ServiceSettings(Section):
     max_body_bytes: int = Field(ge=1000)
     max_k: int = Field(ge=1)
     max_batch: int = Field(ge=1)
+    answers_kept_h: float = Field(ge=0)
+    answers_max_rows: int = Field(ge=1)
+    answers_flush_s: float = Field(gt=0)
 
 
 class ScheduleSettings(Section):

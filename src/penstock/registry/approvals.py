@@ -1,11 +1,11 @@
 """A named person's decision about one version.
 
 An approval binds to what the person saw: the bundle's digest, the gate report's digest, the champion of that
-moment and the environment. It expires, and it is used once. Whoever asked for the version to serve cannot
-approve it. Anything that does not bind is refused, and the refusal is written to the audit log.
+moment and the environment. It carries a nonce of its own, expires, and is used once. Whoever asked for the version to
+serve cannot approve it. Anything that does not bind is refused, and the refusal is written to the audit log.
 """
 
-import unicodedata
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,8 +17,9 @@ from penstock.errors import ApprovalError
 from penstock.registry.audit import append
 from penstock.registry.ledger import Ledger, read_ledger
 from penstock.registry.store import Registry
-from penstock.registry.tables import approvals, from_micros, to_micros
-from penstock.registry.versions import Version, standing
+from penstock.registry.tables import approvals, from_micros, nonces, to_micros
+from penstock.registry.tokens import folded
+from penstock.registry.versions import Version, binding_of, standing
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,29 @@ class Approval:
     used_at: datetime | None
 
 
-def approve(registry: Registry, state: State, number: str, actor: str, reason: str, now: datetime) -> Approval:
+@dataclass(frozen=True)
+class Sight:
+    """What a decision was made on, as it came in with the decision.
+
+    seen: the binding (see binding_of) of what the person looked at; None where it was not sent along.
+    nonce: sent with the decision so that the same one cannot be sent again; one is made where it is None.
+    """
+
+    seen: str | None = None
+    nonce: str | None = None
+
+
+UNSEEN = Sight()
+
+
+def approve(
+    registry: Registry, state: State, number: str, actor: str, reason: str, now: datetime, sight: Sight = UNSEEN
+) -> Approval:
     """Approve a challenger; the same person approving the same thing again gets the same approval.
 
     Raises:
-        ApprovalError: no name or reason, the requester's own, or the version does not wait for a decision.
+        ApprovalError: no name or reason, the requester's own, a repeated nonce, something else than what was looked
+            at, or the version does not wait for a decision.
         RegistryError: no such version.
     """
     version = registry.version(number)
@@ -56,22 +75,26 @@ def approve(registry: Registry, state: State, number: str, actor: str, reason: s
             status, why = standing(version.number, version.digest, version.tags, ledger)
             if status != "challenger":
                 raise ApprovalError(f"version {number} cannot be approved: {why}")
+            _require_sight(conn, sight, version, ledger, registry.environment)
             open_row = _newest(conn, number, registry.environment)
-            if open_row is not None and not _faults(open_row, version, ledger, registry.environment, now):
+            if open_row is not None and not _faults(conn, open_row, version, ledger, registry.environment, now):
                 if _same(open_row["actor"], actor):
                     return _approval(open_row)
                 raise ApprovalError(f"version {number} was already approved by {open_row['actor']}; promote it")
-            return _decide(conn, "approve", registry, version, ledger, actor, reason, now)
+            return _decide(conn, "approve", registry, version, ledger, actor, reason, now, sight.nonce)
     except ApprovalError as error:
         note_refusal(state, actor, "approve", number, error, now)
         raise
 
 
-def reject(registry: Registry, state: State, number: str, actor: str, reason: str, now: datetime) -> Approval:
+def reject(
+    registry: Registry, state: State, number: str, actor: str, reason: str, now: datetime, sight: Sight = UNSEEN
+) -> Approval:
     """Decide that a version never serves (again) in this environment.
 
     Raises:
-        ApprovalError: no name or reason, it serves now, or it was rejected before.
+        ApprovalError: no name or reason, it serves now, it was rejected before, or something else than what was
+            looked at.
         RegistryError: no such version.
     """
     version = registry.version(number)
@@ -84,7 +107,8 @@ def reject(registry: Registry, state: State, number: str, actor: str, reason: st
                 raise ApprovalError(f"version {number} cannot be rejected: it serves now; roll back first")
             if status == "rejected":
                 raise ApprovalError(f"version {number} cannot be rejected again: {why}")
-            decided = _decide(conn, "reject", registry, version, ledger, actor, reason, now)
+            _require_sight(conn, sight, version, ledger, registry.environment)
+            decided = _decide(conn, "reject", registry, version, ledger, actor, reason, now, sight.nonce)
     except ApprovalError as error:
         note_refusal(state, actor, "reject", number, error, now)
         raise
@@ -103,7 +127,7 @@ def use_approval(conn: sa.Connection, registry: Registry, version: Version, ledg
         raise ApprovalError(
             f"version {version.number} has no approval and promotion.policy is manual; approve it first"
         )
-    faults = _faults(row, version, ledger, registry.environment, now)
+    faults = _faults(conn, row, version, ledger, registry.environment, now)
     if faults:
         raise ApprovalError(
             f"the approval of version {version.number} by {row['actor']} does not bind: {'; '.join(faults)}; "
@@ -123,9 +147,10 @@ def list_approvals(state: State, environment: str, number: str | None = None) ->
 
 
 def note_refusal(state: State, actor: str, action: str, number: str, error: Exception, now: datetime) -> None:
-    """Write to the audit log that `action` was refused, in a transaction of its own."""
+    """Write to the audit log that `action` was refused, in a transaction of its own; `number`: or a path."""
+    subject = number if number.startswith("/") else f"version:{number}"
     with state.write() as conn:
-        append(conn, actor or "-", f"{action}-refused", f"version:{number}", {"error": str(error)}, now)
+        append(conn, actor or "-", f"{action}-refused", subject, {"error": str(error)}, now)
 
 
 def _require_words(actor: str, reason: str) -> None:
@@ -140,12 +165,23 @@ def _require_person(actor: str, reason: str, version: Version) -> None:
         raise ApprovalError(f"{actor!r} asked for version {version.number} and cannot approve it; somebody else has to")
 
 
+def _require_sight(conn: sa.Connection, sight: Sight, version: Version, ledger: Ledger, environment: str) -> None:
+    known = sa.select(nonces.c.approval_id).where(nonces.c.nonce == sight.nonce)
+    if sight.nonce is not None and conn.execute(known).one_or_none() is not None:
+        raise ApprovalError(
+            f"this decision about version {version.number} was sent before (nonce {sight.nonce[:12]!a})"
+        )
+    bound = binding_of(version, ledger, environment)
+    if sight.seen is not None and sight.seen != bound:
+        serving = _named(None if ledger.champion is None else ledger.champion.number)
+        raise ApprovalError(
+            f"version {version.number} is not what was looked at any more: binding {sight.seen[:12]!a}, now "
+            f"{bound[:12]} in environment {environment} while {serving} serves; look again"
+        )
+
+
 def _same(one: str, other: str) -> bool:
-    return _folded(one) == _folded(other)
-
-
-def _folded(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    return folded(one) == folded(other)
 
 
 def _newest(conn: sa.Connection, number: str, environment: str | None) -> dict[str, Any] | None:
@@ -157,12 +193,16 @@ def _newest(conn: sa.Connection, number: str, environment: str | None) -> dict[s
     return None if row is None else dict(row)
 
 
-def _faults(row: dict[str, Any], version: Version, ledger: Ledger, environment: str, now: datetime) -> list[str]:
+def _faults(
+    conn: sa.Connection, row: dict[str, Any], version: Version, ledger: Ledger, environment: str, now: datetime
+) -> list[str]:
     """Everything in which an approval differs from what is to be promoted."""
     champion = ledger.champion
     serving = (None, None) if champion is None else (champion.number, champion.digest)
     bound = (row["champion_number"], row["champion_digest"])
     faults = []
+    if conn.execute(sa.select(nonces.c.nonce).where(nonces.c.approval_id == row["id"])).one_or_none() is None:
+        faults.append("it has no nonce of its own")
     if row["environment"] != environment:
         faults.append(f"it is for environment {row['environment']}, this is {environment}")
     if row["digest"] != version.digest:
@@ -192,6 +232,7 @@ def _decide(
     actor: str,
     reason: str,
     now: datetime,
+    nonce: str | None,
 ) -> Approval:
     champion = ledger.champion
     expires = now + timedelta(hours=registry.settings.promotion.approval_expires_h)
@@ -212,7 +253,9 @@ def _decide(
     }
     key = conn.execute(sa.insert(approvals).values(**row)).inserted_primary_key
     row["id"] = None if key is None else key[0]
-    append(conn, actor, decision, f"version:{version.number}", row, now)
+    own = nonce or secrets.token_hex(16)
+    conn.execute(sa.insert(nonces).values(nonce=own, approval_id=row["id"]))
+    append(conn, actor, decision, f"version:{version.number}", row | {"nonce": own}, now)
     return _approval(row)
 
 

@@ -27,6 +27,7 @@ from penstock.registry.ledger import Ledger, Promotion, read_ledger
 from penstock.registry.store import Registry
 from penstock.registry.tables import promotions, to_micros
 from penstock.registry.versions import Version, standing
+from penstock.registry.watch_period import begin
 
 __all__ = ["Approval", "Promotion", "approve", "promote", "reject", "rollback"]
 
@@ -88,20 +89,28 @@ def rollback(
     to: str | None = None,
     now: datetime | None = None,
     on_step: OnStep = lambda _: None,
+    expect_champion: str | None = None,
 ) -> Promotion:
     """Let an earlier champion serve again; needs no gates and no approval, only a name and a reason.
 
     Args:
         to: a version that served before; the one before the present champion where it is None. Rolling back
             twice goes back twice.
+        expect_champion: the version that is to be rolled back from; another one serving refuses. None: whichever.
 
     Raises:
-        RegistryError: nothing to go back to, or `to` never served, serves already or was rejected.
+        RegistryError: nothing to go back to, or `to` never served, serves already or was rejected, or another
+            champion than expected.
         BundleError, LeaseHeld, LeaseLost: as for promote.
     """
     version = registry.version(_target(registry.ledger()) if to is None else to)
 
     def check(conn: sa.Connection, ledger: Ledger) -> None:
+        serving = None if ledger.champion is None else ledger.champion.number
+        if expect_champion is not None and serving != expect_champion:
+            raise RegistryError(
+                f"rollback: version {serving} serves, the caller expected {expect_champion}; look again"
+            )
         status, why = standing(version.number, version.digest, version.tags, ledger)
         if status in ("champion", "rejected"):
             raise RegistryError(f"rollback: {why}; name another version")
@@ -199,7 +208,11 @@ def _write(
         "token": token,
     }
     key = conn.execute(sa.insert(promotions).values(**row, at=to_micros(now))).inserted_primary_key
+    number = 0 if key is None else key[0]
+    minutes = registry.settings.promotion.watch_minutes
+    if kind == "promote" and ledger.champion is not None and minutes > 0:
+        begin(conn, registry.environment, number, version.number, ledger.champion.number, minutes, now)
     approver = None if approval is None else approval.actor
     details = row | {"report_digest": version.report_digest, "approver": approver}
     append(conn, actor, kind, f"version:{version.number}", details, now)
-    return Promotion(id=0 if key is None else key[0], at=now, **row)
+    return Promotion(id=number, at=now, **row)

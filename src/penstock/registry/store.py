@@ -22,7 +22,15 @@ from penstock.registry.ledger import Ledger, Promotion, read_champion, read_ledg
 from penstock.registry.mlflow_backend import MlflowBackend, RawVersion
 from penstock.registry.reports import keep_report, read_kept
 from penstock.registry.tables import audit as audit_table
-from penstock.registry.versions import PREFIX, REQUESTER, STATUS_TAG, Version, registration_tags, standing
+from penstock.registry.versions import (
+    PREFIX,
+    REQUESTER,
+    STATUS_TAG,
+    Version,
+    binding_of,
+    registration_tags,
+    standing,
+)
 from penstock.settings import Settings
 
 ANCHOR_TAG = f"{PREFIX}audit_head"
@@ -176,6 +184,10 @@ class Registry:
         """Every promotion and rejection in this environment."""
         with self.state.read() as conn:
             return read_ledger(conn, self.environment)
+
+    def binding(self, version: Version) -> str:
+        """What a decision about a version binds to now; see binding_of."""
+        return binding_of(version, self.ledger(), self.environment)
 
     def history(self) -> list[Promotion]:
         """Every change of the champion, oldest first."""

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from penstock.data.state import METADATA, from_micros, to_micros
 
-__all__ = ["approvals", "audit", "from_micros", "promotions", "to_micros"]
+__all__ = ["approvals", "audit", "from_micros", "nonces", "promotions", "to_micros", "tokens", "watch_periods"]
 
 approvals = sa.Table(
     "approvals",
@@ -31,6 +31,28 @@ approvals = sa.Table(
     sa.Index("approvals_by_version", "environment", "number"),
 )
 
+nonces = sa.Table(
+    "nonces",
+    METADATA,
+    sa.Column("nonce", sa.String, primary_key=True),
+    sa.Column("approval_id", sa.Integer, sa.ForeignKey("approvals.id"), nullable=False, unique=True),
+)
+"""What makes every decision one of a kind: a decision sent again, or a row that was copied, has none of its own."""
+
+tokens = sa.Table(
+    "tokens",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("role", sa.String, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False, unique=True),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.String, nullable=False),
+    sa.Column("revoked_at", sa.BigInteger),
+    sa.Column("revoked_by", sa.String),
+    sa.CheckConstraint("role IN ('feeder', 'viewer', 'approver', 'admin')", name="tokens_role"),
+)
+
 promotions = sa.Table(
     "promotions",
     METADATA,
@@ -47,6 +69,26 @@ promotions = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.CheckConstraint("kind IN ('promote', 'rollback')", name="promotions_kind"),
 )
+
+watch_periods = sa.Table(
+    "watch_periods",
+    METADATA,
+    sa.Column("promotion_id", sa.Integer, sa.ForeignKey("promotions.id"), primary_key=True),
+    sa.Column("environment", sa.String, nullable=False),
+    sa.Column("number", sa.String, nullable=False),
+    sa.Column("previous", sa.String, nullable=False),
+    sa.Column("started_at", sa.BigInteger, nullable=False),
+    sa.Column("ends_at", sa.BigInteger, nullable=False),
+    sa.Column("expected", sa.Text),
+    sa.Column("outcome", sa.String),
+    sa.Column("verdict", sa.Text),
+    sa.Column("ended_at", sa.BigInteger),
+    sa.CheckConstraint(
+        "outcome IN ('kept', 'rolled_back', 'overtaken', 'unmeasured', 'stuck')", name="watch_periods_outcome"
+    ),
+)
+"""One row for each promotion that is looked after; `outcome` is null while it lasts. `expected`: what the champion
+before brought; `verdict`: the figures at its end. JSON both."""
 
 audit = sa.Table(
     "audit",

@@ -4,6 +4,7 @@ What is known at registration never changes and lives in the version's tags. Its
 the ledger, so it cannot disagree with who serves.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -93,6 +94,19 @@ def standing(number: str, digest: str, tags: Mapping[str, str], ledger: Ledger) 
             f"{_short(serving)} serves now; run a round against it"
         )
     return "challenger", ""
+
+
+def binding_of(version: Version, ledger: Ledger, environment: str) -> str:
+    """sha256 hex over what a decision about `version` binds to: a page shows it and sends it back with the decision."""
+    champion = ledger.champion
+    bound = [
+        environment,
+        version.number,
+        version.digest,
+        version.report_digest,
+        None if champion is None else [champion.number, champion.digest],
+    ]
+    return hashlib.sha256(json.dumps(bound).encode()).hexdigest()
 
 
 def registration_tags(

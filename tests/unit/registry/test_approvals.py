@@ -10,10 +10,11 @@ from registry_bench import NOW, Bench
 
 from penstock.errors import ApprovalError
 from penstock.registry import audit
-from penstock.registry.approvals import list_approvals
+from penstock.registry.approvals import Sight, list_approvals
 from penstock.registry.promotion import approve, promote, reject
 from penstock.registry.store import Registry
 from penstock.registry.tables import approvals
+from penstock.registry.versions import binding_of
 
 
 def test_without_an_approval_nothing_is_promoted(bench: Bench) -> None:
@@ -137,3 +138,40 @@ def test_the_champion_cannot_be_rejected(bench: Bench) -> None:
     bench.champion()
     with pytest.raises(ApprovalError, match="it serves now; roll back first"):
         reject(bench.registry, bench.state, "1", "ada", "bad", NOW)
+
+
+def test_a_decision_counts_for_what_was_looked_at(bench: Bench) -> None:
+    old = bench.champion()
+    number = bench.challenger().number
+    shown = bench.registry.binding(bench.registry.version(number))
+    elsewhere = binding_of(bench.registry.version(number), bench.registry.ledger(), "production")
+    for stale in (elsewhere, "0" * 64):
+        with pytest.raises(ApprovalError, match=f"is not what was looked at any more.*version {old.number} serves"):
+            approve(bench.registry, bench.state, number, "ada", "fine", NOW, Sight(stale))
+        with pytest.raises(ApprovalError, match="look again"):
+            reject(bench.registry, bench.state, number, "ada", "odd", NOW, Sight(stale))
+    assert approve(bench.registry, bench.state, number, "ada", "fine", NOW, Sight(shown)).number == number
+    refused = [entry.action for entry in audit.entries(bench.state) if entry.action.endswith("refused")]
+    assert refused == ["approve-refused", "reject-refused"] * 2
+
+
+def test_a_decision_sent_again_is_refused(bench: Bench) -> None:
+    first, second = bench.challenger(), bench.challenger()
+    approve(bench.registry, bench.state, first.number, "ada", "fine", NOW, Sight(nonce="n-1"))
+    for number in (first.number, second.number):
+        with pytest.raises(ApprovalError, match=r"was sent before \(nonce 'n-1'\)"):
+            approve(bench.registry, bench.state, number, "ada", "fine", NOW, Sight(nonce="n-1"))
+    with pytest.raises(ApprovalError, match="was sent before"):
+        reject(bench.registry, bench.state, second.number, "ada", "odd", NOW, Sight(nonce="n-1"))
+
+
+def test_a_copy_of_a_spent_approval_does_not_bind(bench: Bench) -> None:
+    """Whoever can write the table could copy a row, but not its nonce."""
+    number = bench.challenger().number
+    approve(bench.registry, bench.state, number, "ada", "fine", NOW)
+    with bench.state.write() as conn:
+        row = dict(conn.execute(sa.select(approvals)).mappings().one())
+        conn.execute(sa.insert(approvals).values(**{key: row[key] for key in row if key != "id"}))
+    with pytest.raises(ApprovalError, match="it has no nonce of its own"):
+        promote(bench.registry, bench.state, number, "ada", "now", None, NOW)
+    assert bench.serving() is None

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from registry_bench import NOW
 
 from penstock.data.state import State, open_state
@@ -99,4 +101,27 @@ def test_an_entry_exists_exactly_when_its_transaction_does(state: State) -> None
     with pytest.raises(KeyboardInterrupt):
         fails()
     assert len(entries(state)) == 5
+    assert verify(state).ok
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_edit_of_any_row_is_found(state: State, data: st.DataObject) -> None:
+    """One character more, less or other, in any column of any row: the log says which row does not fit."""
+    seq = data.draw(st.integers(1, 5))
+    column = data.draw(st.sampled_from([c.name for c in table.c if c.name != "seq"]))
+    with state.read() as conn:
+        before = conn.execute(sa.select(table.c[column]).where(table.c.seq == seq)).scalar_one()
+    if isinstance(before, int):
+        after: object = before + data.draw(st.sampled_from([-1, 1, 1000]))
+    else:
+        place = data.draw(st.integers(0, len(before)))
+        after = before[:place] + data.draw(st.sampled_from(["", "x", "0", " ", "\u0000"])) + before[place + 1 :]
+    assume(after != before)
+    with state.write() as conn:
+        conn.execute(sa.update(table).where(table.c.seq == seq).values(**{column: after}))
+    verdict = verify(state, None)
+    with state.write() as conn:
+        conn.execute(sa.update(table).where(table.c.seq == seq).values(**{column: before}))
+    assert (verdict.ok, verdict.broken_at) == (False, seq)
     assert verify(state).ok

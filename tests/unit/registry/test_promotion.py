@@ -1,10 +1,12 @@
 """One champion at a time, whole and decided on, whatever happens half-way."""
 
+import itertools
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -175,6 +177,40 @@ def test_of_two_promoters_at_once_one_wins(bench: Bench) -> None:
     assert bench.serving() == won[0] == bench.alias("champion")
     assert [promotion.number for promotion in bench.registry.history()] == [old.number, won[0]]
     assert audit.verify(bench.state).ok
+
+
+def test_of_two_at_once_one_wins_a_hundred_times(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two swaps away from the same champion, again and again; MLflow, which only follows, is left out."""
+    versions = {one.number: one for one in (bench.champion(), bench.champion(), bench.champion())}
+    monkeypatch.setattr(Registry, "version", lambda self, number: versions[number])
+    monkeypatch.setattr(Registry, "follow", lambda self: None)
+    states = [open_state(bench.settings.state.url) for _ in range(2)]
+    registries = [open_registry(bench.settings, state, check_fake) for state in states]
+    start = threading.Barrier(2)
+
+    def swap(place: int, to: str, serving: str) -> str:
+        start.wait()
+        try:
+            rollback(registries[place], states[place], "ada", "race", to, NOW, expect_champion=serving)
+        except (LeaseHeld, RegistryError) as error:
+            return type(error).__name__
+        return "won"
+
+    with ThreadPoolExecutor(2) as pool:
+        for race in range(100):
+            serving = bench.serving()
+            assert serving is not None
+            others = [number for number in versions if number != serving]
+            ended = list(pool.map(swap, range(2), others, [serving] * 2))
+            assert ended.count("won") == 1, (race, ended)
+            assert bench.serving() == others[ended.index("won")]
+    history = bench.registry.history()
+    assert len(history) == 3 + 100
+    assert [one.token for one in history] == sorted({one.token for one in history}), "every swap has a later token"
+    assert all(after.previous == before.number for before, after in itertools.pairwise(history))
+    assert audit.verify(bench.state).ok
+    for state in states:
+        state.engine.dispose()
 
 
 def test_a_promoter_that_lost_its_lease_cannot_write(bench: Bench) -> None:
