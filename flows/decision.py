@@ -1,5 +1,6 @@
 """A person's decision, as the promotion flow waits for it and as it is handed to it."""
 
+from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -10,7 +11,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.flow_runs import resume_flow_run
 from prefect.input import RunInput
 
@@ -29,6 +30,20 @@ class Decision(RunInput):
 
 def waiting() -> dict[str, UUID]:
     """The suspended promotion run of each version that waits for a decision."""
+    return {version: run.id for version, run in _suspended().items()}
+
+
+def params_of(version: str) -> Path | None:
+    """The settings' file that the run waiting for a decision about this version was started with.
+
+    Raises:
+        ApprovalError: no promotion run waits for this version.
+    """
+    given = _run_of(version).parameters.get("params")
+    return None if given is None else Path(given)
+
+
+def _suspended() -> dict[str, FlowRun]:
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
             deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[PROMOTION])),
@@ -36,7 +51,17 @@ def waiting() -> dict[str, UUID]:
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED]))
             ),
         )
-    return {str(run.parameters["version"]): run.id for run in runs}
+    return {str(run.parameters["version"]): run for run in runs}
+
+
+def _run_of(version: str) -> FlowRun:
+    runs = _suspended()
+    if version not in runs:
+        raise ApprovalError(
+            f"version {version}: no promotion run waits for a decision, waiting are {sorted(runs) or 'none'}; "
+            f"decide with: penstock approve {version}"
+        )
+    return runs[version]
 
 
 def resume(version: str, decision: Decision) -> UUID:
@@ -48,11 +73,6 @@ def resume(version: str, decision: Decision) -> UUID:
     Raises:
         ApprovalError: no promotion run waits for this version.
     """
-    runs = waiting()
-    if version not in runs:
-        raise ApprovalError(
-            f"version {version}: no promotion run waits for a decision, waiting are {sorted(runs) or 'none'}; "
-            f"decide with: penstock approve {version}"
-        )
-    resume_flow_run(runs[version], run_input={name: getattr(decision, name) for name in ("approve", "actor", "reason")})
-    return runs[version]
+    run = _run_of(version).id
+    resume_flow_run(run, run_input={name: getattr(decision, name) for name in ("approve", "actor", "reason")})
+    return run

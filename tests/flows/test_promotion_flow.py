@@ -10,15 +10,17 @@ from prefect.deployments import run_deployment
 from prefect_worker import runs_of, work
 from registry_bench import NOW, Bench, check_fake
 
+import flows.decide
 import flows.promotion
 import flows.watch
 from flows.decide import decide
-from flows.decision import waiting
+from flows.decision import Decision, resume, waiting
 from flows.promotion import promotion
 from flows.watch import follow_decisions
-from penstock.registry.audit import verify
+from penstock.registry.audit import entries, verify
 from penstock.registry.promotion import approve, promote, reject
 from penstock.registry.store import open_registry
+from penstock.registry.tokens import VARIABLE, create_token
 
 pytestmark = pytest.mark.usefixtures("harness")
 
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("harness")
 @pytest.fixture
 def asked(bench: Bench, params: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A challenger whose promotion run has been started and has suspended; the version's number."""
-    for module in (flows.promotion, flows.watch):
+    for module in (flows.promotion, flows.watch, flows.decide):
         monkeypatch.setattr(module, "open_registry", partial(open_registry, verify=check_fake))
     for run in runs_of("promotion", StateType.PAUSED, StateType.SCHEDULED):
         flows.watch.runs.cancel(run.id, "left by an earlier test")
@@ -87,6 +89,35 @@ def test_a_decision_against_what_was_decided_fails_and_says_why(bench: Bench, as
     message = runs_of("promotion", StateType.FAILED)[0].state.message
     assert "cannot be approved" in message
     assert bench.serving() is None
+
+
+def test_once_there_are_tokens_a_form_without_one_is_refused_and_a_token_decides(
+    bench: Bench, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = create_token(bench.state, "vera", "viewer", "root", NOW)
+    approver = create_token(bench.state, "ada", "approver", "root", NOW)
+    words = [asked, "approve", "--reason", "yes"]
+    monkeypatch.setenv(VARIABLE, viewer)
+    refused = click.testing.CliRunner().invoke(decide, words)
+    assert refused.exit_code == 1
+    assert "vera is viewer, it takes approver, admin" in refused.output
+    assert list(waiting()) == [asked], "the run still waits"
+    monkeypatch.setenv(VARIABLE, approver)
+    done = click.testing.CliRunner().invoke(decide, words)
+    assert done.exit_code == 0, done.output
+    assert bench.serving() == asked
+    assert work(promotion) == ["Completed"]
+    assert [one.actor for one in bench.registry.history()] == ["ada"]
+    assert "approve-refused" in [entry.action for entry in entries(bench.state)]
+
+
+def test_a_form_signed_with_a_mere_name_is_refused_once_there_are_tokens(bench: Bench, asked: str) -> None:
+    create_token(bench.state, "ada", "approver", "root", NOW)
+    resume(asked, Decision(approve=True, actor="ada", reason="trust me"))
+    assert work(promotion) == ["Failed"]
+    assert bench.serving() is None
+    last = entries(bench.state)[-1]
+    assert (last.actor, last.action) == ("ada", "approve-refused")
 
 
 def test_deciding_about_a_version_nobody_asks_about_names_those_that_wait(asked: str) -> None:

@@ -1,6 +1,6 @@
 """The command line. Importing it costs click and nothing else; a command imports what it needs when it runs."""
 
-from penstock.cli import data, decisions, learning, quarantine, reference, replay, report, running
+from penstock.cli import data, decisions, explaining, learning, quarantine, reference, replay, report, running, tokens
 from penstock.cli.group import Penstock
 
 __all__ = ["main"]
@@ -21,4 +21,6 @@ main = Penstock(name="penstock", epilog=EPILOG)
 main.add_section("Running", (*running.COMMANDS, *replay.COMMANDS, *reference.COMMANDS))
 main.add_section("Data", (*data.COMMANDS, *quarantine.COMMANDS))
 main.add_section("Learning", learning.COMMANDS)
-main.add_section("Versions and decisions", (*decisions.COMMANDS, *report.COMMANDS))
+main.add_section(
+    "Versions and decisions", (*decisions.COMMANDS, *report.COMMANDS, *explaining.COMMANDS, *tokens.COMMANDS)
+)

@@ -1,6 +1,5 @@
 """versions, show, approve, reject, rollback and audit."""
 
-import getpass
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock.cli.answer import FAILED, Answer, Output, command
-from penstock.cli.opened import open_all, open_state_only
+from penstock.cli.opened import open_all, open_state_only, signed
 from penstock.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -16,18 +15,10 @@ if TYPE_CHECKING:
     from penstock.registry.versions import Version
 
 
-def _actor(ctx: click.Context, option: click.Parameter, value: str | None) -> str:
-    if value is not None:
-        return value
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise click.BadParameter("this account has no name; say who decides with --actor NAME") from error
-
-
 NUMBER = click.argument("number")
 REASON = click.option("--reason", required=True, help="Why; it is kept in the audit log.")
-ACTOR = click.option("--actor", callback=_actor, help="Who decides; the account's name where it is left out.")
+ACTOR = click.option("--actor", help="Who decides; left out: whose token is in PENSTOCK_TOKEN, else the account.")
+SEEN = click.option("--seen", help="Binding that `show` printed: refuse if anything about the version changed since.")
 
 
 @command("versions")
@@ -55,6 +46,7 @@ def show(output: Output, number: str) -> Answer:
         "bundle": registry.bundle_dir(version),
         "lineage": asdict(version.lineage),
         "gate_report": None if report is None else report.to_json(),
+        "binding": registry.binding(version),
         "gate_report_digest": version.report_digest,
         "report_dir": registry.report_dir(version),
         "approvals": [asdict(one) for one in list_approvals(state, registry.environment, number)],
@@ -64,7 +56,8 @@ def show(output: Output, number: str) -> Answer:
 
 
 def _show_version(screen: Screen, data: dict[str, Any]) -> None:
-    screen.facts({name: data[name] for name in ("number", "status", "created_at", "digest", "bundle", "report_dir")})
+    facts = ("number", "status", "created_at", "digest", "bundle", "report_dir", "binding")
+    screen.facts({name: data[name] for name in facts})
     screen.table(["lineage", ""], [[key, value] for key, value in data["lineage"].items() if key != "libraries"])
     report = data["gate_report"]
     if report is None:
@@ -86,24 +79,28 @@ def _show_version(screen: Screen, data: dict[str, Any]) -> None:
         screen.table(["when (UTC)", "decision", "by", "reason"], sorted(decided, key=lambda row: str(row[0])))
 
 
-@command("approve", NUMBER, REASON, ACTOR)
-def approve(output: Output, number: str, reason: str, actor: str) -> Answer:
+@command("approve", NUMBER, REASON, ACTOR, SEEN)
+def approve(output: Output, number: str, reason: str, actor: str | None, seen: str | None) -> Answer:
     """Approve a challenger and let it serve."""
+    from penstock.registry.approvals import Sight
     from penstock.serving.decisions import Decisions
 
     _, state, registry = open_all()
-    Decisions(registry, state).approve(number, actor, reason, datetime.now(UTC))
-    return _decided(registry, number, "approve", actor, reason)
+    who = signed(state, actor)
+    Decisions(registry, state).approve(number, who.name, reason, datetime.now(UTC), who.caller, Sight(seen))
+    return _decided(registry, number, "approve", who.name, reason)
 
 
-@command("reject", NUMBER, REASON, ACTOR)
-def reject(output: Output, number: str, reason: str, actor: str) -> Answer:
+@command("reject", NUMBER, REASON, ACTOR, SEEN)
+def reject(output: Output, number: str, reason: str, actor: str | None, seen: str | None) -> Answer:
     """Decide that a version never serves."""
+    from penstock.registry.approvals import Sight
     from penstock.serving.decisions import Decisions
 
     _, state, registry = open_all()
-    Decisions(registry, state).reject(number, actor, reason, datetime.now(UTC))
-    return _decided(registry, number, "reject", actor, reason)
+    who = signed(state, actor)
+    Decisions(registry, state).reject(number, who.name, reason, datetime.now(UTC), who.caller, Sight(seen))
+    return _decided(registry, number, "reject", who.name, reason)
 
 
 @command(
@@ -112,13 +109,14 @@ def reject(output: Output, number: str, reason: str, actor: str) -> Answer:
     REASON,
     ACTOR,
 )
-def rollback(output: Output, to: str | None, reason: str, actor: str) -> Answer:
+def rollback(output: Output, to: str | None, reason: str, actor: str | None) -> Answer:
     """Let an earlier champion serve again."""
-    from penstock.registry.promotion import rollback as roll
+    from penstock.serving.decisions import Decisions
 
     _, state, registry = open_all()
-    done = roll(registry, state, actor, reason, to)
-    return _decided(registry, done.number, "rollback", actor, reason)
+    who = signed(state, actor)
+    number = Decisions(registry, state).rollback(to, who.name, reason, datetime.now(UTC), who.caller)
+    return _decided(registry, number, "rollback", who.name, reason)
 
 
 def _decided(registry: "Registry", number: str, decision: str, actor: str, reason: str) -> Answer:

@@ -10,7 +10,7 @@ import click
 
 from penstock.cli.answer import FAILED, Answer, Output, command
 from penstock.cli.data import FOLDER
-from penstock.cli.opened import load, open_state_only
+from penstock.cli.opened import load, open_state_only, signed
 from penstock.cli.screen import Screen, progress, working
 
 if TYPE_CHECKING:
@@ -19,18 +19,24 @@ if TYPE_CHECKING:
 STAGES = ("prepare", "validate", "train", "export", "evaluate")
 
 
-@command("round")
-def round_(output: Output) -> Answer:
+@command(
+    "round",
+    click.option("--actor", help="Who asks for what comes of it, and so cannot approve it; left out: whose token is in "
+                 "PENSTOCK_TOKEN, else the machine, as for a scheduled round."),
+)  # fmt: skip
+def round_(output: Output, actor: str | None) -> Answer:
     """Run one round now: close, validate, score, learn, gate, register.
 
     A refused challenger and a quarantined snapshot are results, not failures; the exit code is 0 then.
     """
     from penstock.data.journal import Journal
     from penstock.pipeline import online
+    from penstock.registry.versions import REQUESTER
 
     settings, state = open_state_only()
+    who = signed(state, actor or REQUESTER)
     with _stages_shown(state):
-        result = online.run_round(settings)
+        result = online.run_round(settings, requester=who.caller.name if who.caller else who.name)
     if result is None:
         pending, needed = Journal(state, settings.data).pending(), settings.validation.min_rows
         reason = f"{pending} events pending; a snapshot needs {needed} whose window is over"

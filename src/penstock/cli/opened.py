@@ -1,10 +1,13 @@
 """Settings, state database and registry, opened for one command."""
 
+import getpass
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from penstock.data.state import State
     from penstock.registry.store import Registry
+    from penstock.registry.tokens import Caller
     from penstock.settings import Settings
 
 
@@ -49,3 +52,38 @@ def open_all() -> Opened:
 
     settings, state = open_state_only()
     return Opened(settings, state, open_registry(settings, state))
+
+
+class Signed(NamedTuple):
+    """Who gives an order, and the token it came with."""
+
+    name: str
+    caller: "Caller | None"
+
+
+def signed(state: "State", actor: str | None) -> Signed:
+    """Who gives this order: --actor, else whose token is in PENSTOCK_TOKEN, else the account.
+
+    Raises:
+        AccessError: the token is not known, or nobody can be named.
+    """
+    from datetime import UTC, datetime
+
+    from penstock.errors import AccessError
+    from penstock.registry.approvals import note_refusal
+    from penstock.registry.tokens import VARIABLE, read_keys
+
+    token, caller = os.environ.get(VARIABLE), None
+    if token:
+        caller = read_keys(state).caller(token)
+        if caller is None:
+            error = AccessError(f"the token in {VARIABLE} is not known, or was revoked; ask an admin for one")
+            note_refusal(state, actor or "-", "call", "/command-line", error, datetime.now(UTC))
+            raise error
+    name = actor if actor is not None or caller is None else caller.name
+    if name is None:
+        try:
+            name = getpass.getuser()
+        except (KeyError, OSError) as fault:
+            raise AccessError("this account has no name; say who decides with --actor NAME") from fault
+    return Signed(name, caller)

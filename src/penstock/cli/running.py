@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from penstock.cli.answer import FAILED, INTERRUPTED, Answer, Output, command
-from penstock.cli.opened import load, open_all
+from penstock.cli.opened import load, open_all, open_state_only
 from penstock.cli.screen import Screen, age
 from penstock.errors import DependencyMissing, SettingsError
 
@@ -31,9 +31,9 @@ def serve(output: Output) -> None:
     from penstock.serving.app import check_host
     from penstock.serving.app import serve as run
 
-    settings = load()
+    settings, state = open_state_only()
     host, port = settings.service.host, settings.service.port
-    check_host(host)
+    check_host(host, state)
     _need_free_port(host, port)
     address = f"http://{host}:{port}"
     output.print(Answer({"address": address}, lambda screen: screen.line(f"{address}  (Ctrl-C to stop)")))

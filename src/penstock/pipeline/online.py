@@ -37,6 +37,7 @@ from penstock.pipeline.tracked import track
 from penstock.records import GateReport, Lineage, Outcome, RoundResult, SnapshotManifest
 from penstock.registry.promotion import promote
 from penstock.registry.store import open_registry
+from penstock.registry.versions import REQUESTER
 from penstock.settings import Settings
 from penstock.training.checkpoint import save_checkpoint
 from penstock.training.learner import LearnReport
@@ -226,13 +227,25 @@ def judge(settings: Settings, trained: Trained) -> Judged:
     return Judged(trained, gates, report_dir)
 
 
-def decide(settings: Settings, judged: Judged) -> RoundResult:
-    """Register the bundle; promote it when the policy says so and every gate passed."""
+def decide(settings: Settings, judged: Judged, requester: str = REQUESTER) -> RoundResult:
+    """Register the bundle; promote it when the policy says so and every gate passed.
+
+    Args:
+        requester: who asked for the round, and so cannot approve what came of it; a scheduled one the machine did.
+    """
     state = opened(settings)
     registry = open_registry(settings, state)
     trained, gates = judged.trained, judged.gates
     run_id = track(settings, registry, trained)
-    version = registry.register(trained.bundle, gates, trained.lineage, {}, run_id=run_id, report_dir=judged.report_dir)
+    version = registry.register(
+        trained.bundle,
+        gates,
+        trained.lineage,
+        {},
+        run_id=run_id,
+        report_dir=judged.report_dir,
+        requester=requester,
+    )
     outcome: Outcome = "waiting"
     reason = "all gates passed; waits for approval"
     if not gates.passed:
@@ -258,7 +271,7 @@ def decide(settings: Settings, judged: Judged) -> RoundResult:
     return result
 
 
-def run_round(settings: Settings, now: datetime | None = None) -> RoundResult | None:
+def run_round(settings: Settings, now: datetime | None = None, requester: str = REQUESTER) -> RoundResult | None:
     """All stages in order, under the lease, without Prefect; None when too few events are pending.
 
     Raises:
@@ -274,7 +287,7 @@ def run_round(settings: Settings, now: datetime | None = None) -> RoundResult | 
             return stopped(manifest, "quarantined", error)
         except CANNOT_LEARN as error:
             return stopped(manifest, "failed", error)
-        return decide(settings, judge(settings, trained))
+        return decide(settings, judge(settings, trained), requester)
 
 
 def graph_cache(settings: Settings) -> Path:

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
-from penstock.errors import ApprovalError, BundleError, DataError, LeaseHeld, PenstockError, RegistryError
+from penstock.errors import AccessError, ApprovalError, BundleError, DataError, LeaseHeld, PenstockError, RegistryError
 from penstock.serving.runtime import NotReady, Runtime, Served
 from penstock.serving.telemetry import Telemetry
 
@@ -19,6 +20,7 @@ SHOWN_CHARS = 80
 CONSOLE_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 STATUS_OF: tuple[tuple[type[PenstockError], int, str], ...] = (
     (NotReady, 503, "not_ready"),
+    (AccessError, 403, "not_allowed"),
     (ApprovalError, 409, "decision_refused"),
     (LeaseHeld, 409, "busy"),
     (RegistryError, 409, "registry_refused"),
@@ -76,8 +78,8 @@ def sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def install_errors(app: FastAPI, runtime: Runtime) -> None:
-    """Turn every error into the same JSON shape."""
+def install_errors(app: FastAPI, runtime: Runtime, at_fault: Callable[[Request], None]) -> None:
+    """Turn every error into the same JSON shape; `at_fault` hears of requests that failed through our fault."""
 
     def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problematic)
@@ -93,6 +95,8 @@ def install_errors(app: FastAPI, runtime: Runtime) -> None:
 
     def failed(request: Request, error: Exception) -> Response:
         status, code = next((status, code) for kind, status, code in STATUS_OF if isinstance(error, kind))
+        if status == 500:
+            at_fault(request)
         return problem(request, runtime.served, status, code, str(error))
 
     def http(request: Request, error: Exception) -> Response:
@@ -104,6 +108,7 @@ def install_errors(app: FastAPI, runtime: Runtime) -> None:
 
     def crashed(request: Request, error: Exception) -> Response:
         del error
+        at_fault(request)
         message = f"this is a fault of the service, not of the request; its log names {request_id(request)}"
         return problem(request, runtime.served, 500, "fault", message)
 

@@ -123,14 +123,30 @@ class ClassificationRequest(Strict):
 
 
 class Decision(Strict):
-    """A named person's decision, and why."""
+    """A named person's decision, and why.
 
-    actor: Annotated[Name, Field(max_length=200)]
+    `actor`: with a token, left out or the token's name. `seen`: the challenger's `binding` as it was shown; another one
+    is refused. `nonce`: anything unique; the same one is taken once.
+    """
+
+    actor: Annotated[Name, Field(max_length=200)] | None = None
     reason: Annotated[Name, Field(max_length=2_000)]
+    seen: Annotated[Text, Field(max_length=64)] | None = None
+    nonce: Annotated[Name, Field(max_length=100)] | None = None
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"actor": "Ada", "reason": "gates pass, slices look fine"}]}
     )
+
+
+class RollbackOrder(Strict):
+    """Which earlier champion is to serve again (`to`; the one before where it is left out), and why."""
+
+    to: Annotated[str, Field(pattern=r"^[0-9]{1,9}$")] | None = None
+    actor: Annotated[Name, Field(max_length=200)] | None = None
+    reason: Annotated[Name, Field(max_length=2_000)]
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"actor": "Ada", "reason": "clicks fell"}]})
 
 
 class Answer(BaseModel):

@@ -1,6 +1,5 @@
 """The HTTP service: put together from its parts, and started."""
 
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,49 +10,68 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
+from penstock.data.state import State
 from penstock.errors import SettingsError
 from penstock.inference.scorer import Scorer
-from penstock.serving.answers import install_errors, install_watch, problem
+from penstock.registry.tokens import read_keys
+from penstock.serving.access import Guard, Keyring
+from penstock.serving.access_routes import access_routes
+from penstock.serving.answer_log import Answered, AnswerLog
+from penstock.serving.answers import install_errors, install_watch, problem, request_id
 from penstock.serving.console_pages import page_routes
 from penstock.serving.console_routes import console_routes
 from penstock.serving.decisions import Decisions
 from penstock.serving.docs_page import docs_page
-from penstock.serving.limits import Door
+from penstock.serving.explain_routes import explain_routes
+from penstock.serving.keeper import Chore, Keeper
+from penstock.serving.limits import Door, is_local
 from penstock.serving.operations import decision_routes, health_routes
 from penstock.serving.routes import v1_routes
 from penstock.serving.runtime import Runtime
 from penstock.serving.status import status
 from penstock.serving.telemetry import Telemetry
+from penstock.serving.watch_period import WatchPeriod
 from penstock.settings import Settings
 
 ABOUT = "Recommendations and labels from a model that stays minutes old; events in, versions named in every answer."
+DROP_EVERY_S, WATCH_EVERY_S = 5.0, 1.0
 log = logging.getLogger(__name__)
 
 
 def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     """The application over a runtime; starting it starts the poller, stopping it stops it."""
     telemetry = Telemetry()
+    answers = AnswerLog(runtime.state, settings)
+    telemetry.answers_dropped.set_function(lambda: answers.dropped)
+    keeper = Keeper(_chores(runtime, settings, answers), runtime.clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         from starlette.concurrency import run_in_threadpool
 
         await run_in_threadpool(runtime.start)
+        keeper.start()
         try:
             yield
         finally:
             await run_in_threadpool(runtime.stop)
+            await run_in_threadpool(keeper.stop)
 
     app = FastAPI(title="penstock", version="1", description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
-    install_errors(app, runtime)
+    app.state.answers = answers
+    install_errors(app, runtime, partial(_note_fault, runtime, answers))
 
     def refuse(request: Request, code: int, kind: str, message: str) -> Response:
         telemetry.observe_request("refused", code, 0.0)
         return problem(request, runtime.served, code, kind, message)
 
     app.add_middleware(Door, max_bytes=settings.service.max_body_bytes, host=settings.service.host, refuse=refuse)
+    keyring = Keyring(runtime.state, wide=not is_local(settings.service.host))
+    app.add_middleware(Guard, keyring=keyring, refuse=refuse, clock=runtime.clock)
     install_watch(app, telemetry)
-    app.include_router(v1_routes(runtime, settings.service, telemetry))
+    app.include_router(access_routes(runtime, keyring))
+    app.include_router(v1_routes(runtime, settings.service, telemetry, answers))
+    app.include_router(explain_routes(runtime))
     app.include_router(decision_routes(runtime, partial(_status, runtime, settings)))
     app.include_router(health_routes(runtime, telemetry))
     app.include_router(console_routes(runtime, settings))
@@ -79,33 +97,51 @@ def serve(settings: Settings) -> None:
     """Run the service until it is told to stop.
 
     Raises:
-        SettingsError: service.host is reachable from other machines.
+        SettingsError: service.host is reachable from other machines, and nobody has a token.
     """
     import uvicorn
 
-    check_host(settings.service.host)
-    app = create_app(open_runtime(settings), settings)
+    runtime = open_runtime(settings)
+    check_host(settings.service.host, runtime.state)
+    app = create_app(runtime, settings)
     log.info("console at http://%s:%d/", settings.service.host, settings.service.port)
     uvicorn.run(
         app, host=settings.service.host, port=settings.service.port, log_level="warning", timeout_graceful_shutdown=10
     )
 
 
-def check_host(host: str) -> None:
-    """Allow loopback only.
+def check_host(host: str, state: State) -> None:
+    """Allow any host where somebody has a token, and loopback where nobody has.
 
     Raises:
-        SettingsError: any other address or name.
+        SettingsError: another address or name, and no live token.
     """
-    try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    if not local:
+    if not is_local(host) and not read_keys(state).callers:
         raise SettingsError(
-            f"service.host is {host!r}: other machines could reach it, and the service has no tokens yet, so anybody "
-            "could approve a version; expected 127.0.0.1, ::1 or localhost; put a proxy that asks who is there in front"
+            f"service.host is {host!r}: other machines could reach it, and nobody has a token, so anybody could "
+            "approve a version; make one with `penstock token create --role admin --name YOU`, or set service.host to "
+            "127.0.0.1, ::1 or localhost"
         )
+
+
+def _chores(runtime: Runtime, settings: Settings, answers: AnswerLog) -> list[tuple[float, Chore]]:
+    if not answers.enabled:
+        return []
+    chores: list[tuple[float, Chore]] = [
+        (settings.service.answers_flush_s, answers.work),
+        (DROP_EVERY_S, answers.drop_old),
+    ]
+    if settings.promotion.watch_minutes > 0:
+        watch = WatchPeriod(runtime.registry, runtime.state, settings, runtime.poll)
+        chores.append((WATCH_EVERY_S, watch.look))
+    return chores
+
+
+def _note_fault(runtime: Runtime, answers: AnswerLog, request: Request) -> None:
+    """A question that the served version failed to answer counts against it in its watch period."""
+    served = runtime.served
+    if served is not None and request.url.path in ("/v1/recommendations", "/v1/classifications"):
+        answers.put(Answered(request_id(request), runtime.clock(), served.version, None, failed=True))
 
 
 def _status(runtime: Runtime, settings: Settings) -> dict[str, Any]:

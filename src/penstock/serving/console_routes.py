@@ -1,4 +1,4 @@
-"""The console's own routes: what its pages show, as JSON; anybody may use them."""
+"""The console's own routes: what its pages show, as JSON; who may, says access.py."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from penstock.errors import RegistryError, StateError
 from penstock.serving import api
+from penstock.serving.access import signature
 from penstock.serving.answers import Problematic, json_answer, named
 from penstock.serving.console_compare import Comparison, Shelf, compare
 from penstock.serving.console_data import DataPage, Settling, data_page, docs_file, settle
@@ -115,10 +116,9 @@ def console_routes(runtime: Runtime, settings: Settings) -> APIRouter:
 
     @router.post("/v1/quarantine/{how}", response_model=api.Answer, summary="Replay or waive what is in quarantine")
     def settle_entries(request: Request, how: Literal["replay", "waive"], order: Settling) -> Response:
-        if order.actor is None:
-            raise Problematic(422, "invalid", "actor: a decision needs a name; say who decides")
+        who = signature(request, order.actor)
         try:
-            done = settle(runtime.state, how, order, order.actor, runtime.clock())
+            done = settle(runtime.state, how, order, who, runtime.clock())
         except StateError as error:
             raise Problematic(409, "not_held", str(error)) from error
         return json_answer(named(request, runtime.served) | done)

@@ -1,42 +1,100 @@
-"""A person's decision from the console, carried to the registry."""
+"""The one way in for a decision: the console, the command line and a resumed Prefect run all call this."""
 
 from datetime import datetime
 from typing import Any
 
 from penstock.data.state import State
-from penstock.errors import RegistryError
+from penstock.errors import AccessError, RegistryError
+from penstock.registry.approvals import UNSEEN, Sight, note_refusal
+from penstock.registry.tokens import MAY, VARIABLE, Caller, Permission, folded, read_keys
 
 
 class Decisions:
-    """Approve and reject through registry.promotion."""
+    """Approve, reject and roll back through registry.promotion, for somebody who may.
+
+    `caller` is whose token came along. Once there are tokens, a decision without one is refused, and so is a name that
+    is not the token's; before, `actor` is believed. What is refused is in the audit log.
+    """
 
     def __init__(self, registry: Any, state: State) -> None:
         self.registry, self.state = registry, state
 
-    def approve(self, number: str, actor: str, reason: str, now: datetime) -> None:
+    def approve(
+        self,
+        number: str,
+        actor: str | None,
+        reason: str,
+        now: datetime,
+        caller: Caller | None = None,
+        sight: Sight = UNSEEN,
+    ) -> None:
         """Write the approval, then promote what it was given for.
 
         Raises:
+            AccessError: nobody who may approve.
             ApprovalError, RegistryError, BundleError, LeaseHeld: the decision or the promotion does not bind.
         """
         from penstock.registry import promotion
 
+        who = self._who("decide", "approve", number, actor, caller, now)
         seen = self.registry.champion_pointer()
-        promotion.approve(self.registry, self.state, number, actor, reason, now)
+        promotion.approve(self.registry, self.state, number, who, reason, now, sight)
         try:
-            promotion.promote(self.registry, self.state, number, actor, reason, None if seen is None else seen[0], now)
+            promotion.promote(self.registry, self.state, number, who, reason, None if seen is None else seen[0], now)
         except RegistryError:
             # The promotion flow waits for the same approval and may have been first.
             serving = self.registry.champion_pointer()
             if serving is None or serving[0] != number:
                 raise
 
-    def reject(self, number: str, actor: str, reason: str, now: datetime) -> None:
+    def reject(
+        self,
+        number: str,
+        actor: str | None,
+        reason: str,
+        now: datetime,
+        caller: Caller | None = None,
+        sight: Sight = UNSEEN,
+    ) -> None:
         """Decide that the version never serves.
 
         Raises:
+            AccessError: nobody who may reject.
             ApprovalError, RegistryError: it serves now, or was rejected before.
         """
         from penstock.registry import promotion
 
-        promotion.reject(self.registry, self.state, number, actor, reason, now)
+        who = self._who("decide", "reject", number, actor, caller, now)
+        promotion.reject(self.registry, self.state, number, who, reason, now, sight)
+
+    def rollback(
+        self, to: str | None, actor: str | None, reason: str, now: datetime, caller: Caller | None = None
+    ) -> str:
+        """Let an earlier champion serve again; its number.
+
+        Raises:
+            AccessError: nobody who may roll back.
+            RegistryError, BundleError, LeaseHeld: there is nothing whole to go back to.
+        """
+        from penstock.registry import promotion
+
+        who = self._who("administer", "rollback", to or "-", actor, caller, now)
+        return promotion.rollback(self.registry, self.state, who, reason, to, now).number
+
+    def _who(
+        self, permission: Permission, action: str, number: str, actor: str | None, caller: Caller | None, now: datetime
+    ) -> str:
+        """The name under which the decision is made."""
+        error = None
+        if caller is None and read_keys(self.state).required:
+            error = AccessError(f"{action}: there are tokens, and none came with this; set {VARIABLE} to yours")
+        elif caller is not None and not caller.may(permission):
+            able = ", ".join(role for role, may in MAY.items() if permission in may)
+            error = AccessError(f"{action}: {caller.name} is {caller.role}, it takes {able}; ask somebody who is")
+        elif caller is not None and actor is not None and folded(actor) != folded(caller.name):
+            error = AccessError(f"{action}: the token is {caller.name}'s, the decision is signed {actor!r}")
+        if error is not None:
+            name = actor or "-" if caller is None else caller.name
+            note_refusal(self.state, name, action, number, error, now)
+            raise error
+        return caller.name if caller is not None else actor or ""

@@ -1,10 +1,12 @@
 """Limits at the door: size of a body while it streams in, its type, who may call, and what text may hold.
 
-The service has no tokens yet, so it listens on this machine only. A web page elsewhere could still reach it through
+Without tokens the service listens on this machine only (see access). A web page elsewhere could still reach it through
 the reader's browser; requiring JSON (which makes a browser ask first, and gets no consent) and a local Host (against
-rebinding a name) closes that.
+rebinding a name) closes that. On a host that other machines reach, every request needs a token, which a rebound name
+does not get from the browser; the Host header is not looked at there.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Annotated
@@ -20,6 +22,14 @@ LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
 
 Refuse = Callable[[Request, int, str, str], Response]
 """Makes the response of (request, status, code, message)."""
+
+
+def is_local(host: str) -> bool:
+    """True where only this machine reaches `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def checked_text(text: str) -> str:
@@ -52,7 +62,7 @@ class Door:
 
     def __init__(self, app: ASGIApp, max_bytes: int, host: str, refuse: Refuse) -> None:
         self.app, self.max_bytes, self.refuse = app, max_bytes, refuse
-        self.hosts = LOCAL_NAMES | {host}
+        self.hosts = LOCAL_NAMES | {host} if is_local(host) else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -74,7 +84,7 @@ class Door:
     def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
         headers = Headers(scope=scope)
         name = re.sub(r":\d+$", "", headers.get("host", "")).strip("[]").lower()
-        if name not in self.hosts:
+        if self.hosts is not None and name not in self.hosts:
             return 421, "foreign_host", f"this service answers to {', '.join(sorted(self.hosts))}, not to {name!a}"
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return None

@@ -1,6 +1,7 @@
 """The routes for whoever runs the service: health, figures, status, decisions, gate reports."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -9,7 +10,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from penstock.errors import RegistryError
 from penstock.records import plain_json
+from penstock.registry.approvals import Sight
+from penstock.registry.tokens import Caller
 from penstock.serving import api
+from penstock.serving.access import caller_of, signature
 from penstock.serving.answers import Problematic, json_answer, named
 from penstock.serving.runtime import Runtime
 from penstock.serving.status import service_status
@@ -68,7 +72,7 @@ def decision_routes(runtime: Runtime, status_of: Callable[[], dict[str, Any]]) -
     )  # fmt: skip
     def approve(request: Request, number: Number, decision: api.Decision) -> Response:
         _version(runtime, number)
-        runtime.decisions.approve(number, decision.actor, decision.reason, runtime.clock())
+        runtime.decisions.approve(number, decision.actor, decision.reason, *_made(runtime, request, decision))
         runtime.poll()
         content = {"number": number, "decision": "approved", "serving": runtime.registry.champion_pointer()[0]}
         return json_answer(named(request, runtime.served) | content)
@@ -78,8 +82,19 @@ def decision_routes(runtime: Runtime, status_of: Callable[[], dict[str, Any]]) -
     )
     def reject(request: Request, number: Number, decision: api.Decision) -> Response:
         _version(runtime, number)
-        runtime.decisions.reject(number, decision.actor, decision.reason, runtime.clock())
+        runtime.decisions.reject(number, decision.actor, decision.reason, *_made(runtime, request, decision))
         return json_answer(named(request, runtime.served) | {"number": number, "decision": "rejected"})
+
+    @router.post("/v1/rollback", response_model=api.Answer, summary="Let an earlier champion serve", responses=FAILURES)
+    def roll_back(request: Request, order: api.RollbackOrder) -> Response:
+        if order.actor is None:
+            signature(request, None)
+        if order.to is not None:
+            _version(runtime, order.to)
+        number = runtime.decisions.rollback(order.to, order.actor, order.reason, runtime.clock(), caller_of(request))
+        runtime.poll()
+        content = {"number": number, "decision": "rolled back", "serving": runtime.registry.champion_pointer()[0]}
+        return json_answer(named(request, runtime.served) | content)
 
     @router.get(
         "/reports/{number}", summary="Gate report of a version", response_class=HTMLResponse, responses=FAILURES
@@ -96,6 +111,13 @@ def decision_routes(runtime: Runtime, status_of: Callable[[], dict[str, Any]]) -
     return router
 
 
+def _made(runtime: Runtime, request: Request, decision: api.Decision) -> tuple[datetime, Caller | None, Sight]:
+    """When, by whose token and on sight of what a decision was made."""
+    if decision.actor is None:
+        signature(request, None)
+    return runtime.clock(), caller_of(request), Sight(decision.seen, decision.nonce)
+
+
 def _version(runtime: Runtime, number: str) -> Any:
     try:
         return runtime.registry.version(number)
@@ -110,6 +132,7 @@ def _described(runtime: Runtime, version: Any) -> dict[str, Any]:
         "number": version.number,
         "digest": version.digest,
         "status": version.status,
+        "binding": runtime.registry.binding(version),
         "created_at": version.created_at.isoformat(),
         "report": f"/reports/{version.number}" if folder is not None and (folder / REPORT_PAGE).is_file() else None,
         "gates": [],

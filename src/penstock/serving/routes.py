@@ -9,7 +9,9 @@ from fastapi.responses import Response
 from penstock.errors import DataError
 from penstock.inference.scorer import Scored, UserContext
 from penstock.serving import api
-from penstock.serving.answers import Problematic, json_answer, named
+from penstock.serving.answer_log import AnswerLog
+from penstock.serving.answered import classified, recommended
+from penstock.serving.answers import Problematic, json_answer, named, request_id
 from penstock.serving.candidates import REST, Candidates, find_candidates
 from penstock.serving.policy import allowed_items, why
 from penstock.serving.runtime import Runtime, Served
@@ -31,7 +33,7 @@ EVENT_EXAMPLES: dict[str, Any] = {
 }
 
 
-def v1_routes(runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry) -> APIRouter:
+def v1_routes(runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry, answers: AnswerLog) -> APIRouter:
     """Recommendations, events, similar items, classifications."""
     router = APIRouter(prefix="/v1", responses=FAILURES)
 
@@ -40,8 +42,11 @@ def v1_routes(runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry)
         _check_k(body.k, settings)
         served = runtime.current()
         _check_task(served, "rank")
+        now = runtime.clock()
         with served.lock:
-            answer = recommend_from(served, body, settings.candidates, runtime.clock())
+            answer = recommend_from(served, body, settings.candidates, now)
+            if answers.enabled:
+                answers.put(recommended(request_id(request), served, _user(body, now), body, answer, now))
         for item in answer["items"]:
             telemetry.recommended.labels(item["source"]).inc()
         return json_answer(named(request, served) | answer)
@@ -96,6 +101,8 @@ def v1_routes(runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry)
             {"label": labels[row.index(max(row))], "probabilities": dict(zip(labels, row, strict=True))}
             for row in probability_BK
         ]
+        if answers.enabled:
+            answers.put(classified(request_id(request), served, body.texts, results, runtime.clock()))
         return json_answer(named(request, served) | {"results": results})
 
     return router

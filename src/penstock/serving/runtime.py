@@ -31,13 +31,17 @@ class NotReady(PenstockError):
 
 @dataclass
 class Served:
-    """One loaded version. `seq`: the last journal entry it has seen; hold `lock` while using `scorer`."""
+    """One loaded version. Hold `lock` while using `scorer`.
+
+    `seq`: the last journal entry it has seen; `loaded_seq`: the last one before it began to answer.
+    """
 
     version: str
     digest: str
     scorer: ScorerLike
     loaded_at: datetime
     seq: int = 0
+    loaded_seq: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -94,6 +98,11 @@ class Runtime:
     def served(self) -> Served | None:
         """The served version, None before the first one is loaded."""
         return self._served
+
+    @property
+    def load(self) -> Callable[[Path], ScorerLike]:
+        """What verifies a bundle folder and brings it up."""
+        return self._load
 
     def current(self) -> Served:
         """The served version.
@@ -187,6 +196,7 @@ class Runtime:
             )
         fresh = Served(number, digest, scorer, self.clock())
         self._replay(fresh)
+        fresh.loaded_seq = fresh.seq
         return fresh
 
     def follow(self, served: Served) -> None:

@@ -19,6 +19,9 @@ class Telemetry:
             "penstock_request_seconds", "Time to answer", ("route",), buckets=LATENCY_BUCKETS_S, registry=own
         )
         self.events = Counter("penstock_events", "Events received, by what became of them", ("outcome",), registry=own)
+        self.answers_dropped = Gauge(
+            "penstock_answers_dropped", "Answers that can never be explained: the queue was full", registry=own
+        )
         self.recommended = Counter("penstock_recommended_items", "Items recommended", ("source",), registry=own)
         self.swaps = Gauge("penstock_swaps", "Exchanges of the served version", ("outcome",), registry=own)
         self.served = Gauge("penstock_served_version_info", "The served version", ("version", "digest"), registry=own)

@@ -90,7 +90,7 @@ def test_an_account_without_a_name_has_to_give_one(answer, monkeypatch: pytest.M
         raise KeyError("getpwuid(): uid not found: 4711")
 
     monkeypatch.setattr("getpass.getuser", nameless)
-    assert "--actor NAME" in answer("reject", "1", "--reason", "no", code=2)["error"]["message"]
+    assert "--actor NAME" in answer("reject", "1", "--reason", "no", code=1)["error"]["message"]
 
 
 def test_an_altered_audit_log_is_found(run, answer, challenger: Register) -> None:

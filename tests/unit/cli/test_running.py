@@ -50,6 +50,7 @@ def test_up_outside_the_project_says_where_to_go(answer) -> None:
 
 def test_up_passes_on_the_exit_code(answer, place: Path) -> None:
     (place / "flows").mkdir()
+    (place / "flows" / "__init__.py").write_text("")  # a package of that name on the path would win over a bare folder
     (place / "flows" / "serve.py").write_text("import sys\nprint('noise')\nsys.exit(3)\n")
     assert answer("up", code=3) == {"exit_code": 3}
 

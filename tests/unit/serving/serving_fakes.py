@@ -181,6 +181,9 @@ class FakeRegistry:
             raise RegistryError(f"no version {number!r}")
         return self.known[number]
 
+    def binding(self, version: FakeVersion) -> str:
+        return digest_of(f"{version.number} against {self.pointer}")
+
     def report_dir(self, version: FakeVersion) -> Path:
         return self.folder / f"report-{version.number}"
 
@@ -199,7 +202,7 @@ class FakeDecisions:
     def __init__(self, registry: FakeRegistry) -> None:
         self.registry, self.made = registry, []
 
-    def approve(self, number: str, actor: str, reason: str, now: datetime) -> None:
+    def approve(self, number: str, actor: str, reason: str, now: datetime, *seen: object) -> None:
         version = self.registry.version(number)
         if version.status != "challenger":
             raise ApprovalError(f"version {number} does not wait for a decision, it is {version.status}")
@@ -209,7 +212,7 @@ class FakeDecisions:
         name = next(path.name for path in self.registry.folder.iterdir() if digest_of(path.name) == version.digest)
         self.registry.serve(number, name)
 
-    def reject(self, number: str, actor: str, reason: str, now: datetime) -> None:
+    def reject(self, number: str, actor: str, reason: str, now: datetime, *seen: object) -> None:
         self.registry.version(number).status = "rejected"
         self.made.append((number, "reject", actor, reason))
 

@@ -1,97 +1,11 @@
 """The service over the real state database, journal and registry; only the model is a fake."""
 
-import hashlib
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
-from fastapi.testclient import TestClient
-from serving_fakes import NOW, PARAMS, FakeScorer, event
+from serving_fakes import NOW, FakeScorer, event
+from whole_bench import Whole
 
-from penstock.data.journal import Journal
-from penstock.data.state import State, open_state
-from penstock.errors import BundleError
-from penstock.records import GateReport, GateResult, Lineage
-from penstock.registry.mlflow_backend import MlflowBackend
 from penstock.registry.promotion import approve, promote
-from penstock.registry.store import Registry, open_registry
-from penstock.serving.app import create_app
-from penstock.serving.decisions import Decisions
-from penstock.serving.runtime import Runtime
-from penstock.settings import Settings, load_settings
-
-LEARNED_UNTIL = NOW - timedelta(hours=2)
-
-
-def weights_digest(folder: Path) -> str:
-    try:
-        return hashlib.sha256((folder / "weights.bin").read_bytes()).hexdigest()
-    except OSError as error:
-        raise BundleError(f"{folder}: {error}") from error
-
-
-@dataclass
-class Whole:
-    settings: Settings
-    state: State
-    registry: Registry
-    runtime: Runtime
-    client: TestClient
-    root: Path
-
-    def register(self, name: str) -> str:
-        export = self.root / f"export-{name}"
-        export.mkdir()
-        (export / "weights.bin").write_text(name)
-        champion = self.registry.champion_pointer()
-        gate = GateResult("ndcg", "ndcg@10", "all", ">=", -0.01, 0.02, -0.005, 0.04, True, "paired bootstrap")
-        digest = weights_digest(export)
-        report = GateReport(digest, champion.digest if champion else None, "s1", NOW.isoformat(), 200, 50, (gate,))
-        pages = self.root / f"pages-{name}"
-        pages.mkdir()
-        (pages / "gate-report.html").write_text(f"<h1>{name}</h1>")
-        lineage = Lineage("rank", name, "s1", "d" * 64, None, "c" * 40, "p" * 64, 7, LEARNED_UNTIL, {})
-        return self.registry.register(export, report, lineage, {}, report_dir=pages, now=NOW).number
-
-
-def bring_up(folder: Path) -> FakeScorer:
-    scorer = FakeScorer((folder / "weights.bin").read_text(), learned_until=LEARNED_UNTIL)
-    scorer.digest = weights_digest(folder)
-    return scorer
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database, made once: its migrations take seconds."""
-    root = tmp_path_factory.mktemp("migrated")
-    changes = {"registry.tracking_uri": f"sqlite:///{root}/mlflow.db", "registry.artifacts": str(root / "artifacts")}
-    MlflowBackend(load_settings(PARAMS, {}).override(changes | {"registry.name": "template"}).registry)
-    return root / "mlflow.db"
-
-
-@pytest.fixture
-def whole(tmp_path: Path, settings: Settings, migrated: Path) -> Iterator[Whole]:
-    shutil.copyfile(migrated, tmp_path / "mlflow.db")
-    own = settings.override(
-        {
-            "state.url": f"sqlite:///{tmp_path}/state.db",
-            "registry.tracking_uri": f"sqlite:///{tmp_path}/mlflow.db",
-            "registry.artifacts": str(tmp_path / "artifacts"),
-            "promotion.policy": "manual",
-        }
-    )
-    state = open_state(own.state.url)
-    registry = open_registry(own, state, weights_digest)
-    journal = Journal(state, own.data)
-    decisions = Decisions(registry, state)
-    runtime = Runtime(registry, journal, bring_up, 60.0, state, decisions, lambda: NOW)
-    client = TestClient(create_app(runtime, own))
-    yield Whole(own, state, registry, runtime, client, tmp_path)
-    client.close()
-    state.engine.dispose()
 
 
 def test_from_the_first_event_to_the_second_version(whole: Whole) -> None:

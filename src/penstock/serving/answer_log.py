@@ -1,0 +1,226 @@
+"""What was answered, kept so that it can be explained and that a new version's clicks can be counted.
+
+A request puts its answer into a queue in memory, which costs microseconds; a thread writes the queue to the state
+database every `service.answers_flush_s`, marks the answers that were followed by a click, and drops old ones. So a
+crash loses the answers of the last moment (not the events: those are the journal's), and while the database is away
+the newest `QUEUE` answers wait. Nothing of it can fail a request.
+"""
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from penstock.data.state import METADATA, SEQUENCE, State, events, from_micros, to_micros
+from penstock.settings import Settings
+
+QUEUE = 20_000
+BATCH = 2_000
+READ = 5_000
+POSITION = "clicks"
+LAG_FLUSHES = 3
+"""A click is matched this many flushes after it came in: its answer may still be in another replica's queue."""
+
+log = logging.getLogger(__name__)
+
+answers = sa.Table(
+    "answers",
+    METADATA,
+    sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    sa.Column("request_id", sa.Text, nullable=False, unique=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text),
+    sa.Column("failed", sa.Boolean, nullable=False),
+    sa.Column("clicked_at", sa.BigInteger),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("answers_by_version", "version", "at"),
+    sqlite_autoincrement=True,
+)
+"""`clicked_at`: when the first positive event that names the request was received; `body`: JSON, see Answered."""
+
+positions = sa.Table(
+    "positions",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+"""How far each reader of the journal has come."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answer as it was given.
+
+    `body`: `items` (item_id, score, source), `past` (the user's last events: item_id, kind, seconds since 1970), `k`,
+    `query`, `filters`, `given` (whether the past came with the request), `digest`, and `loaded_seq` and `seq`: the
+    journal entries up to which the version had caught up when it was loaded, and when it answered.
+    """
+
+    request_id: str
+    at: datetime
+    version: str
+    user_id: str | None
+    failed: bool = False
+    clicked_at: datetime | None = None
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+class AnswerLog:
+    """See the module. `put` from any thread; the rest from one.
+
+    Args:
+        state: None keeps nothing, as in tests of the service alone.
+    """
+
+    def __init__(self, state: State | None, settings: Settings) -> None:
+        self.state, self._service = state, settings.service
+        self._positive = [kind for kind, gain in settings.data.gains.items() if gain > 0]
+        self._rating_min = settings.data.positive_rating_min
+        self._queue: deque[Answered] = deque(maxlen=QUEUE)
+        self._batch: list[Answered] = []
+        self.enabled = state is not None and self._service.answers_kept_h > 0
+        self.dropped = 0
+        if self.enabled and state is not None:
+            state.ensure()
+            with state.write() as conn:
+                if _position(conn) is None:
+                    last = conn.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))).scalar_one()
+                    conn.execute(sa.insert(positions).values(name=POSITION, seq=last))
+
+    def put(self, answered: Answered) -> None:
+        """Take one answer; the oldest waiting one gives way where the queue is full, and is counted."""
+        if not self.enabled:
+            return
+        self.dropped += len(self._queue) == QUEUE
+        self._queue.append(answered)
+
+    def work(self, now: datetime) -> None:
+        """Write what waits, mark what was clicked.
+
+        Raises:
+            StateError: the database cannot be written; what waited still waits.
+        """
+        if self.enabled:
+            self.flush()
+            self.mark_clicked(now)
+
+    def flush(self) -> int:
+        """Write the answers that wait; how many."""
+        assert self.state is not None
+        written = 0
+        while True:
+            while self._queue and len(self._batch) < BATCH:
+                self._batch.append(self._queue.popleft())
+            if not self._batch:
+                return written
+            rows = [_row(one) for one in self._batch]
+            with self.state.write() as conn:
+                conn.execute(_insert_new(conn.dialect.name), rows)
+            written += len(rows)
+            self._batch = []
+
+    def mark_clicked(self, now: datetime) -> int:
+        """Note which answers were followed by a positive event that names them; how many events were looked at."""
+        assert self.state is not None
+        until = now - timedelta(seconds=LAG_FLUSHES * self._service.answers_flush_s)
+        with self.state.read() as conn:
+            found = self._new_events(conn, until)
+        if not found:
+            return 0
+        marks = [{"id": row.request_id, "when": row.received_at} for row in found if self._is_positive(row)]
+        with self.state.write() as conn:
+            if marks:
+                first = answers.c.clicked_at.is_(None) & (answers.c.request_id == sa.bindparam("id"))
+                conn.execute(sa.update(answers).where(first).values(clicked_at=sa.bindparam("when")), marks)
+            further = (positions.c.name == POSITION) & (positions.c.seq < found[-1].seq)
+            conn.execute(sa.update(positions).where(further).values(seq=found[-1].seq))
+        return len(found)
+
+    def drop_old(self, now: datetime) -> int:
+        """Delete a batch of what is older than `service.answers_kept_h` or beyond `service.answers_max_rows`."""
+        if not self.enabled or self.state is None:
+            return 0
+        before = to_micros(now - timedelta(hours=self._service.answers_kept_h))
+        with self.state.read() as conn:
+            low, high = conn.execute(sa.select(sa.func.min(answers.c.seq), sa.func.max(answers.c.seq))).one()
+            if low is None:
+                return 0
+            oldest = sa.select(answers.c.seq, answers.c.at).order_by(answers.c.seq).limit(READ)
+            seqs = [
+                row.seq
+                for row in conn.execute(oldest)
+                if row.at < before or row.seq <= high - self._service.answers_max_rows
+            ]
+        if seqs:
+            with self.state.write() as conn:
+                conn.execute(sa.delete(answers).where(answers.c.seq.in_(seqs)))
+        return len(seqs)
+
+    def _new_events(self, conn: sa.Connection, until: datetime) -> list[Any]:
+        columns = (
+            events.c.seq,
+            events.c.request_id,
+            events.c.kind,
+            events.c.value,
+            events.c.received_at,
+        )
+        since = _position(conn) or 0
+        query = sa.select(*columns).where(events.c.seq > since).order_by(events.c.seq).limit(READ)
+        found = []
+        for row in conn.execute(query):
+            if row.received_at > to_micros(until):
+                break
+            found.append(row)
+        return found
+
+    def _is_positive(self, row: Any) -> bool:
+        if row.request_id is None or row.kind not in self._positive:
+            return False
+        return row.kind != "rating" or (row.value is not None and row.value >= self._rating_min)
+
+
+def find_answer(state: State, request_id: str) -> Answered | None:
+    """One answer by its request id, None where it was never kept, is gone, or is not written yet."""
+    state.ensure()
+    with state.read() as conn:
+        row = conn.execute(sa.select(answers).where(answers.c.request_id == request_id)).one_or_none()
+    if row is None:
+        return None
+    clicked = None if row.clicked_at is None else from_micros(row.clicked_at)
+    return Answered(
+        row.request_id, from_micros(row.at), row.version, row.user_id, bool(row.failed), clicked, orjson.loads(row.body)
+    )
+
+
+def forget_user(conn: sa.Connection, user_id: str) -> int:
+    """Delete every answer to a user, in the caller's transaction; how many."""
+    return conn.execute(sa.delete(answers).where(answers.c.user_id == user_id)).rowcount
+
+
+def _insert_new(dialect: str) -> Any:
+    """An answer that was written although its commit seemed to fail is not written twice."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(answers).on_conflict_do_nothing(index_elements=["request_id"])
+
+
+def _row(one: Answered) -> dict[str, Any]:
+    return {
+        "request_id": one.request_id,
+        "at": to_micros(one.at),
+        "version": one.version,
+        "user_id": one.user_id,
+        "failed": one.failed,
+        "clicked_at": None,
+        "body": orjson.dumps(one.body, option=orjson.OPT_SERIALIZE_NUMPY),
+    }
+
+
+def _position(conn: sa.Connection) -> int | None:
+    return conn.execute(sa.select(positions.c.seq).where(positions.c.name == POSITION)).scalar_one_or_none()

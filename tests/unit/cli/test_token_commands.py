@@ -1,0 +1,62 @@
+"""token create, list and revoke, and decisions once there are tokens."""
+
+from collections.abc import Callable
+
+import pytest
+from test_decisions import challenger  # noqa: F401
+
+from penstock.data.state import open_state
+from penstock.registry.audit import entries
+from penstock.registry.tokens import VARIABLE
+from penstock.settings import load_settings
+
+Register = Callable[..., str]
+
+
+def test_a_token_is_printed_once(run, answer) -> None:
+    made = answer("token", "create", "--role", "viewer", "--name", "ada", "--actor", "root")
+    assert made["token"].startswith("pst_")
+    listed = run("token", "list")
+    assert "ada" in listed.stdout
+    assert made["token"] not in listed.stdout
+    assert "token" not in answer("token", "list")["tokens"][0]
+    assert answer("token", "revoke", "ada", "--actor", "root")["revoked"]
+    assert answer("token", "list")["tokens"][0]["revoked_by"] == "root"
+    error = answer("token", "revoke", "ada", "--actor", "root", code=1)["error"]
+    assert (error["kind"], error["message"]) == ("AccessError", "no live token is called 'ada'; there is none")
+
+
+def test_once_there_are_tokens_a_decision_needs_one(
+    answer,
+    challenger: Register,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def token(role: str, name: str) -> str:
+        return str(answer("token", "create", "--role", role, "--name", name, "--actor", "root")["token"])
+
+    viewer, approver, admin = token("viewer", "vera"), token("approver", "ada"), token("admin", "root")
+    number = challenger("r1")
+    words = ("approve", number, "--reason", "fine")
+    assert VARIABLE in answer(*words, "--actor", "ada", code=1)["error"]["message"]
+    for value, why in ((viewer, "vera is viewer"), ("pst_wrong", "is not known, or was revoked")):
+        monkeypatch.setenv(VARIABLE, value)
+        error = answer(*words, code=1)["error"]
+        assert error["kind"] == "AccessError"
+        assert why in error["message"]
+    monkeypatch.setenv(VARIABLE, approver)
+    assert "signed 'bob'" in answer(*words, "--actor", "bob", code=1)["error"]["message"]
+    done = answer(*words)
+    assert (done["champion"], done["actor"]) == (number, "ada")
+    second = challenger("r2")
+    stale = answer("show", number)["binding"]
+    assert "look again" in answer("approve", second, "--reason", "fine", "--seen", stale, code=1)["error"]["message"]
+    assert (
+        answer("approve", second, "--reason", "ok", "--seen", answer("show", second)["binding"])["champion"] == second
+    )
+    assert "it takes admin" in answer("rollback", "--reason", "clicks fell", code=1)["error"]["message"]
+    monkeypatch.setenv(VARIABLE, admin)
+    assert answer("rollback", "--reason", "clicks fell")["champion"] == number
+    state = open_state(load_settings().state.url)
+    refused = [entry.action for entry in entries(state) if entry.action.endswith("refused")]
+    assert len(refused) == 6
+    assert answer("audit", "verify")["ok"]
