@@ -23,12 +23,11 @@ from penstock.errors import AccessError, StateError
 from penstock.registry.approvals import note_refusal
 from penstock.registry.tokens import MAY, Caller, Keys, Permission, folded, read_keys
 from penstock.serving.answers import Problematic
-from penstock.serving.limits import Refuse
+from penstock.serving.limits import CALLER, Refuse
 
 COOKIE = "penstock_token"
 REFRESH_S, WAIT_S, FIRST_WAIT_S = 1.0, 0.2, 10.0
 NOTED_EVERY_S = 10.0
-CALLER = "penstock.caller"
 PUBLIC = re.compile(r"/|/healthz|/readyz|/console/[^/]*|/v1/session")
 """The console's own files hold no data; it asks for a token before it shows any."""
 

@@ -17,6 +17,7 @@ from penstock.serving.runtime import NotReady, Runtime, Served
 from penstock.serving.telemetry import Telemetry
 
 SHOWN_CHARS = 80
+RETRY_S = 1
 CONSOLE_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 STATUS_OF: tuple[tuple[type[PenstockError], int, str], ...] = (
     (NotReady, 503, "not_ready"),
@@ -70,7 +71,10 @@ def problem(
 ) -> Response:
     """An answer that is not a success."""
     error = {"code": code, "message": sendable(message), "details": details or []}
-    return json_answer(named(request, served) | {"error": error}, status)
+    answer = json_answer(named(request, served) | {"error": error}, status)
+    if status == 503:
+        answer.headers["Retry-After"] = str(RETRY_S)
+    return answer
 
 
 def sendable(text: str) -> str:

@@ -62,10 +62,10 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     install_errors(app, runtime, partial(_note_fault, runtime, answers))
 
     def refuse(request: Request, code: int, kind: str, message: str) -> Response:
-        telemetry.observe_request("refused", code, 0.0)
+        telemetry.refused.labels(kind).inc()
         return problem(request, runtime.served, code, kind, message)
 
-    app.add_middleware(Door, max_bytes=settings.service.max_body_bytes, host=settings.service.host, refuse=refuse)
+    app.add_middleware(Door, settings=settings.service, refuse=refuse)
     keyring = Keyring(runtime.state, wide=not is_local(settings.service.host))
     app.add_middleware(Guard, keyring=keyring, refuse=refuse, clock=runtime.clock)
     install_watch(app, telemetry)

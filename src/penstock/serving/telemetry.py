@@ -18,6 +18,7 @@ class Telemetry:
         self.latency_s = Histogram(
             "penstock_request_seconds", "Time to answer", ("route",), buckets=LATENCY_BUCKETS_S, registry=own
         )
+        self.refused = Counter("penstock_refused", "Requests turned away at the door", ("reason",), registry=own)
         self.events = Counter("penstock_events", "Events received, by what became of them", ("outcome",), registry=own)
         self.answers_dropped = Gauge(
             "penstock_answers_dropped", "Answers that can never be explained: the queue was full", registry=own

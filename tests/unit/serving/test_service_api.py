@@ -149,7 +149,7 @@ def test_each_task_answers_its_own_question(world: World, make_world: Callable[.
         (b'{"usr": "a"}', "usr: Extra inputs"),
         (b"{", "JSON"),
         (b'{"user_id": "\xff"}', "JSON"),
-        (b"[" * 100_000, "JSON"),
+        (b"[" * 100_000, "nested 100000 deep"),
         (b'{"k": ' + b"9" * 5000 + b"}", ""),
     ],
 )
