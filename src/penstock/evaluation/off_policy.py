@@ -196,9 +196,9 @@ class _Sums:
 
     def draws(self, resamples: int, seed: int) -> Floats:
         """How often each user is drawn in each resample [D, U]."""
-        return np.random.default_rng(seed).multinomial(
-            self.users, np.full(self.users, 1 / self.users), size=resamples
-        ).astype(np.float64)  # fmt: skip
+        chances_U = np.full(self.users, 1 / self.users)
+        count_DU = np.random.default_rng(seed).multinomial(self.users, chances_U, size=resamples)
+        return np.asarray(count_DU, np.float64)
 
     def logged(self, count_DU: Floats) -> Floats:
         return np.asarray((count_DU @ self.reward_U) / (count_DU @ self.request_U))
