@@ -185,7 +185,7 @@ class _Sums:
         cell_N, cells = user_N * (int(position_N.max()) + 1) + position_N, self.users * (int(position_N.max()) + 1)
 
         def by_user_and_position(value_N: Floats) -> Floats:
-            return np.bincount(cell_N, value_N, minlength=cells).reshape(self.users, -1)
+            return np.asarray(np.bincount(cell_N, value_N, minlength=cells).reshape(self.users, -1), np.float64)
 
         self.weight_UP, self.earned_UP = by_user_and_position(weight_N), by_user_and_position(weight_N * reward_N)
         self.shown_UP = by_user_and_position(np.ones(len(weight_N)))
