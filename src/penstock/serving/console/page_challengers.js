@@ -58,7 +58,9 @@ function gates(detail) {
 
 function slices(detail) {
   const found = detail.report ? detail.report.gates.filter((gate) => !whole(gate)) : [], means = detail.report && detail.report.extra && detail.report.extra.means;
-  const out = found.length ? [panel("Slices", gateTable(found, `Slices of version ${detail.number}`))] : [];
+  const small = (detail.report && detail.report.extra && detail.report.extra.not_judged) || [];
+  const stated = small.length ? make("details", {}, text("summary", `${small.length} too small to judge: neither passed nor refused`), make("ul", {}, ...small.map((one) => make("li", {}, one.slice, text("small", ` ${one.name.replaceAll("_", " ")}: ${one.why}`, "dim"))))) : null;
+  const out = found.length || stated ? [panel("Slices and frozen windows", found.length ? gateTable(found, `Slices of version ${detail.number}`) : null, stated)] : [];
   if (!means) return out;
   const cell = (one) => make("td", { className: "number" }, one ? [figure(one.mean), text("small", `${figure(one.low)} … ${figure(one.high)}`)] : "–");
   const columns = ["Metric", { name: `Version ${detail.number}`, number: true }, ...(means.champion ? [{ name: "Served meanwhile", number: true }] : [])];
