@@ -6,6 +6,7 @@ PenstockError
 │   ├── SchemaError    a file, column or type is not what the contract says
 │   ├── EmptyWindow    a window without a single usable event
 │   └── SnapshotRefused  a snapshot failed validation and was quarantined
+├── SourceError        a source of events cannot be read; trying again may work
 ├── StateError         the state database says no
 │   ├── LeaseHeld      somebody else holds the lease
 │   └── LeaseLost      this worker's fencing token is stale
@@ -44,6 +45,10 @@ class EmptyWindow(DataError):
 
 class SnapshotRefused(DataError):
     """A snapshot failed validation and was quarantined."""
+
+
+class SourceError(PenstockError):
+    """A source of events cannot be read; trying again may work."""
 
 
 class StateError(PenstockError):

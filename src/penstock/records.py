@@ -64,7 +64,11 @@ Outcome = Literal["promoted", "waiting", "refused", "quarantined", "failed", "sk
 
 @dataclass(frozen=True)
 class SnapshotManifest:
-    """An immutable window of events. `sha256` is of the Parquet file; times are UTC ISO-8601."""
+    """An immutable window of events. `sha256` is of the Parquet file; times are UTC ISO-8601.
+
+    `content_sha256` is of the events without the times they were received at, so it is the same in whatever order and
+    however often they came; `dvc_md5` is the hash that DVC gives the Parquet file.
+    """
 
     snapshot_id: str
     sha256: str
@@ -77,6 +81,7 @@ class SnapshotManifest:
     quarantined_rows: int
     path: str
     dvc_md5: str | None = None
+    content_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,10 @@ def plain_json(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a bundle comes from."""
+    """Where a bundle comes from.
+
+    `data_sha256`: of its own snapshot. `data_md5`: the hash that DVC gives to all snapshots it has taken in.
+    """
 
     task: Task
     round_id: str
@@ -159,6 +167,7 @@ class Lineage:
     seed: int
     learned_until: datetime
     libraries: dict[str, str]
+    data_md5: str | None = None
 
 
 @dataclass(frozen=True)

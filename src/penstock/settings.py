@@ -35,13 +35,23 @@ class StateSettings(Section):
 
 class DataSettings(Section):
     dir: Path
-    window_minutes: float = Field(gt=0)
     allowed_lateness_minutes: float = Field(ge=0)
+    label_wait_minutes: float = Field(ge=0)
     clock_skew_minutes: float = Field(ge=0)
+    max_lateness_days: float = Field(gt=0)
     positive_rating_min: float
     repeats: bool
     max_text_chars: int = Field(gt=0)
+    pack_rows: int = Field(ge=1)
+    loose_snapshots: int = Field(ge=0)
     gains: dict[str, float]
+
+
+class SourceSettings(Section):
+    group: str = Field(min_length=1)
+    batch_rows: int = Field(ge=1)
+    wait_s: float = Field(gt=0)
+    claim_idle_s: float = Field(gt=0)
 
 
 class ValidationSettings(Section):
@@ -261,6 +271,7 @@ class Settings(Section):
     seed: int
     state: StateSettings
     data: DataSettings
+    sources: SourceSettings
     validation: ValidationSettings
     features: FeatureSettings
     text: TextSettings

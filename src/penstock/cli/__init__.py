@@ -1,6 +1,19 @@
 """The command line. Importing it costs click and nothing else; a command imports what it needs when it runs."""
 
-from penstock.cli import data, decisions, explaining, learning, quarantine, reference, replay, report, running, tokens
+from penstock.cli import (
+    data,
+    decisions,
+    explaining,
+    feeding,
+    learning,
+    quarantine,
+    reference,
+    replay,
+    report,
+    running,
+    tokens,
+    versioned,
+)
 from penstock.cli.group import Penstock
 
 __all__ = ["main"]
@@ -19,7 +32,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 
 main = Penstock(name="penstock", epilog=EPILOG)
 main.add_section("Running", (*running.COMMANDS, *replay.COMMANDS, *reference.COMMANDS))
-main.add_section("Data", (*data.COMMANDS, *quarantine.COMMANDS))
+main.add_section("Data", (*data.COMMANDS, *feeding.COMMANDS, *quarantine.COMMANDS, *versioned.COMMANDS))
 main.add_section("Learning", learning.COMMANDS)
 main.add_section(
     "Versions and decisions", (*decisions.COMMANDS, *report.COMMANDS, *explaining.COMMANDS, *tokens.COMMANDS)

@@ -80,7 +80,10 @@ def working(label: str) -> Iterator[None]:
 
 @contextmanager
 def progress() -> Iterator[Advance]:
-    """A function (name, done, total): one bar per name on a terminal, a line every few seconds elsewhere; on stderr."""
+    """A function (name, done, total): one bar per name on a terminal, a line every few seconds elsewhere; on stderr.
+
+    A total of 0 is not known.
+    """
     if not sys.stderr.isatty():
         yield _lines()
         return
@@ -101,7 +104,7 @@ def progress() -> Iterator[Advance]:
 
         def advance(name: str, done: int, total: int, note: str = "") -> None:
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total, left="", note="")
+                tasks[name] = bars.add_task(name, total=total or None, left="", note="")
             bars.update(tasks[name], completed=done, total=total, left=left.text(name, done, total), note=note)
 
         yield advance
@@ -137,10 +140,11 @@ def _lines() -> Advance:
 
     def advance(name: str, done: int, total: int, note: str = "") -> None:
         remaining = left.text(name, done, total)
-        if name not in last_s or time.monotonic() - last_s[name] >= LINE_EVERY_S or done >= total:
+        if name not in last_s or time.monotonic() - last_s[name] >= LINE_EVERY_S or 0 < total <= done:
             last_s[name] = time.monotonic()
             said = ", ".join(part for part in (remaining, note) if part)
-            print(f"{name} {done}/{total}{said and f', {said}'}", file=sys.stderr, flush=True)
+            of = f"/{total}" if total else ""
+            print(f"{name} {done}{of}{said and f', {said}'}", file=sys.stderr, flush=True)
 
     return advance
 

@@ -62,7 +62,10 @@ class Journal:
                 rows.append(self._admission.admit(event, now, now + self._skew, keep_received))
             except NotAdmitted as refusal:
                 rejected.append((index, refusal.event_id, str(refusal)))
-        accepted = self._insert(rows) if rows else 0
+        accepted = 0
+        if rows:
+            with self.state.write() as conn:
+                accepted = self.insert(conn, rows)
         return Accepted(accepted, len(rows) - accepted, rejected)
 
     def pending(self) -> int:
@@ -78,14 +81,28 @@ class Journal:
         with self.state.read() as conn:
             return events_frame(conn.execute(query), with_seq=True)
 
-    def _insert(self, rows: list[dict[str, Any]]) -> int:
-        with self.state.write() as conn:
-            last = conn.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.seq), 0))).scalar_one()
-            statement = _insert_new(conn.dialect.name)
-            for start in range(0, len(rows), CHUNK):
-                conn.execute(statement, rows[start : start + CHUNK])
-            taken = sa.select(sa.func.count()).select_from(table).where(table.c.seq > last)
-            return int(conn.execute(taken).scalar_one())
+    def row_or_reason(
+        self, event: Mapping[str, Any], now: datetime, sent_at: datetime | None = None, keep_received: bool = False
+    ) -> tuple[dict[str, Any], None] | tuple[None, str]:
+        """The event as a row for `insert`, or why it cannot be one.
+
+        Args:
+            sent_at: when a broker took it, where one did: it may not have happened after that either.
+        """
+        latest = now if sent_at is None else min(now, sent_at)
+        try:
+            return self._admission.admit(event, now, latest + self._skew, keep_received), None
+        except NotAdmitted as refusal:
+            return None, str(refusal)
+
+    def insert(self, conn: sa.Connection, rows: list[dict[str, Any]]) -> int:
+        """Accept admitted rows within a transaction; returns how many are new."""
+        last = conn.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.seq), 0))).scalar_one()
+        statement = _insert_new(conn.dialect.name)
+        for start in range(0, len(rows), CHUNK):
+            conn.execute(statement, rows[start : start + CHUNK])
+        taken = sa.select(sa.func.count()).select_from(table).where(table.c.seq > last)
+        return int(conn.execute(taken).scalar_one())
 
 
 def events_frame(rows: Iterable[sa.Row[Any]], with_seq: bool = False) -> pl.DataFrame:

@@ -198,13 +198,13 @@ def _propensity() -> RowRule:
 
 
 def _time_rules(manifest: SnapshotManifest, settings: Settings) -> list[RowRule]:
-    start, end = (datetime.fromisoformat(text) for text in (manifest.window_start, manifest.window_end))
-    skew = settings.data.clock_skew_minutes
+    start, end = (datetime.fromisoformat(text) for text in (manifest.window_start, manifest.watermark))
+    skew, oldest = settings.data.clock_skew_minutes, start - timedelta(days=settings.data.max_lateness_days)
     at, between = pl.col("at"), "ExpectColumnValuesToBeBetween"
     shown = at.dt.to_string("iso:strict")
     return [
         RowRule(
-            "at before the window's end",
+            "at before the watermark",
             between,
             {"column": "at", "max_value": end, "strict_max": True},
             at >= pl.lit(end),
@@ -218,6 +218,14 @@ def _time_rules(manifest: SnapshotManifest, settings: Settings) -> list[RowRule]
             at - pl.col("received_at") > timedelta(minutes=skew),
             shown,
             f"at most {skew:g} min after received_at (data.clock_skew_minutes)",
+        ),
+        RowRule(
+            "at not long before the window",
+            between,
+            {"column": "at", "min_value": oldest},
+            at < pl.lit(oldest),
+            shown,
+            f"{oldest.isoformat()} or later (data.max_lateness_days before the window)",
         ),
         RowRule(
             "at within the window",

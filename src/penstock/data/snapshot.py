@@ -2,24 +2,29 @@
 
 An event belongs to one snapshot at the most: the rows are marked in the transaction that records the snapshot, after
 its folder was renamed into place whole. A crash in between leaves a folder that the database does not know, and the
-events pending. Events that come late go into the next snapshot and are counted there.
+events pending. Events that come late go into the next snapshot and are marked there: they are those before its
+`window_start`, `late_rows` of them. What followed a request up to the watermark is in the request's own snapshot, also
+where it happened after `window_end`; counters take it in the round after (see `RankRound.learn`).
 """
 
 import json
 import os
 import shutil
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 import sqlalchemy as sa
 
+from penstock.data.hashes import content_sha256, dvc_file_md5
 from penstock.data.journal import events_frame
+from penstock.data.packs import packed_events
 from penstock.data.state import State, from_micros, snapshots, to_micros
 from penstock.data.state import events as events_table
-from penstock.data.tables import file_sha256, read_table, replace_file, write_table
+from penstock.data.tables import file_sha256, read_table, replace_file, table_bytes, write_table
+from penstock.data.watermark import Edges, next_edges, taken
 from penstock.errors import DataError, SchemaError, StateError
 from penstock.records import EVENT_COLUMNS, EVENT_REQUIRED, SnapshotManifest
 from penstock.settings import Settings
@@ -31,52 +36,48 @@ FOLDER = "snapshots"
 Status = Literal["closed", "quarantined", "learned"]
 
 
-def close_snapshot(
-    state: State, settings: Settings, now: datetime, end: datetime | None = None
-) -> SnapshotManifest | None:
-    """Close the next window over the pending events.
-
-    Args:
-        now: the watermark is `data.allowed_lateness_minutes` before it.
-        end: events before this moment are taken; the watermark where absent.
+def close_snapshot(state: State, settings: Settings, now: datetime) -> SnapshotManifest | None:
+    """Close the next window over the pending events; `watermark` says where it ends.
 
     Returns:
-        The manifest; None while fewer than `validation.min_rows` events wait (`waiting` tells how many). Events are
-        sorted by (at, event_id), so equal events give an equal sha256.
+        The manifest; None while fewer than `validation.min_rows` events may be taken. Events are sorted by
+        (at, event_id), so equal events give equal hashes in whatever order they came.
 
     Raises:
         DataError: the snapshot's folder cannot be written.
     """
-    watermark = now - timedelta(minutes=settings.data.allowed_lateness_minutes)
-    end = watermark if end is None else end
-    pending = events_table.c.snapshot_id.is_(None) & (events_table.c.at < to_micros(end))
     with state.write() as conn:
+        edges = next_edges(conn, settings.data, _last_edges(conn), now)
+        if edges is None:
+            return None
+        which = taken(edges, settings.data)
         columns = [events_table.c[name] for name in EVENT_COLUMNS]
-        events = events_frame(conn.execute(sa.select(*columns).where(pending))).sort("at", "event_id")
+        events = events_frame(conn.execute(sa.select(*columns).where(which))).sort("at", "event_id")
         if len(events) < settings.validation.min_rows:
             return None
-        manifest = _write_folder(events, _window_start(conn, end, events), end, watermark, settings.state.home)
-        row = {"manifest": json.dumps(asdict(manifest)), "status": "closed", "window_end": to_micros(end)}
+        manifest = _write_folder(conn, events, edges, settings.state.home)
+        row = {"manifest": json.dumps(asdict(manifest)), "status": "closed", "window_end": to_micros(edges.end)}
         conn.execute(sa.insert(snapshots).values(snapshot_id=manifest.snapshot_id, created_at=to_micros(now), **row))
-        conn.execute(sa.update(events_table).where(pending).values(snapshot_id=manifest.snapshot_id))
+        marked = conn.execute(sa.update(events_table).where(which).values(snapshot_id=manifest.snapshot_id))
+        if marked.rowcount != len(events):
+            raise StateError(
+                f"snapshot {manifest.snapshot_id} holds {len(events)} events, {marked.rowcount} were marked as "
+                "its own; nothing was changed; report this"
+            )
     return manifest
 
 
-def waiting(state: State, settings: Settings, now: datetime, end: datetime | None = None) -> int:
-    """Pending events that a snapshot closed now would hold."""
-    end = now - timedelta(minutes=settings.data.allowed_lateness_minutes) if end is None else end
-    pending = events_table.c.snapshot_id.is_(None) & (events_table.c.at < to_micros(end))
-    with state.read() as conn:
-        return int(conn.execute(sa.select(sa.func.count()).select_from(events_table).where(pending)).scalar_one())
-
-
 def read_snapshot(manifest: SnapshotManifest) -> pl.DataFrame:
-    """The events of a snapshot: records.EVENT_COLUMNS, by (at, event_id).
+    """The events of a snapshot, from its file or its pack: records.EVENT_COLUMNS, by (at, event_id).
 
     Raises:
         SchemaError: the file is missing, truncated or altered since the snapshot was closed.
     """
     path = Path(manifest.path)
+    if not path.exists() and path.parent.parent.name == FOLDER:
+        packed = packed_events(path.parents[2], manifest)
+        if packed is not None:
+            return packed[0]
     try:
         found = file_sha256(path)
     except OSError as error:
@@ -91,6 +92,17 @@ def read_snapshot(manifest: SnapshotManifest) -> pl.DataFrame:
             "events: replay the snapshot"
         )
     return read_table(path, EVENT_COLUMNS, EVENT_REQUIRED)
+
+
+def snapshot_bytes(manifest: SnapshotManifest) -> bytes:
+    """A snapshot's file as it was closed, from its folder or its pack, verified.
+
+    Raises:
+        SchemaError: see `read_snapshot`.
+    """
+    path = Path(manifest.path)
+    events = read_snapshot(manifest)
+    return path.read_bytes() if path.exists() else table_bytes(events)
 
 
 def find_snapshot(state: State, snapshot_id: str) -> tuple[SnapshotManifest, Status]:
@@ -167,27 +179,38 @@ def _manifest(text: str) -> SnapshotManifest:
     return SnapshotManifest(**json.loads(text))
 
 
-def _window_start(conn: sa.Connection, end: datetime, events: pl.DataFrame) -> datetime:
-    """Where the last window ended; the first event's time where there was none, or it ended later."""
-    last = conn.execute(sa.select(sa.func.max(snapshots.c.window_end))).scalar_one()
-    if last is not None and last < to_micros(end):
-        return from_micros(last)
-    first: Any = events["at"].min()
-    return from_micros(to_micros(first))
+def _last_edges(conn: sa.Connection) -> Edges | None:
+    last = conn.execute(sa.select(snapshots.c.manifest).order_by(snapshots.c.seq.desc()).limit(1)).scalar()
+    if last is None:
+        return None
+    manifest = _manifest(last)
+    start, end, watermark = (
+        datetime.fromisoformat(text) for text in (manifest.window_start, manifest.window_end, manifest.watermark)
+    )
+    return Edges(start, end, watermark)
 
 
-def _write_folder(
-    events: pl.DataFrame, start: datetime, end: datetime, watermark: datetime, home: Path
-) -> SnapshotManifest:
+def _unused_id(conn: sa.Connection, name: str) -> str:
+    """`name`, numbered where a snapshot has it: one that was refused, replayed and closed again unchanged."""
+    known = sa.select(snapshots.c.snapshot_id).where(snapshots.c.snapshot_id.startswith(name))
+    count = len(conn.execute(known).all())
+    return f"{name}-{count + 1}" if count else name
+
+
+def _write_folder(conn: sa.Connection, events: pl.DataFrame, edges: Edges, home: Path) -> SnapshotManifest:
     root = home / FOLDER
     part = root / f".{os.getpid()}.part"
     try:
         part.mkdir(parents=True, exist_ok=True)
         write_table(events, part / EVENTS_FILE)
         sha256 = file_sha256(part / EVENTS_FILE)
-        manifest = describe(events, sha256, start, end, watermark)
-        folder = root / manifest.snapshot_id
-        manifest = replace(manifest, path=str(folder / EVENTS_FILE))
+        first: Any = events["at"][0]
+        start = edges.start or min(from_micros(to_micros(first)), edges.end)
+        manifest = describe(events, sha256, start, edges.end, edges.watermark)
+        name = _unused_id(conn, manifest.snapshot_id)
+        folder = root / name
+        md5 = dvc_file_md5(part / EVENTS_FILE)
+        manifest = replace(manifest, snapshot_id=name, path=str(folder / EVENTS_FILE), dvc_md5=md5)
         text = json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n"
         replace_file(part / MANIFEST_FILE, lambda path: _write_text(path, text))
         shutil.rmtree(folder, ignore_errors=True)  # of a close that crashed before it was recorded
@@ -206,10 +229,16 @@ def _write_folder(
 def describe(
     events: pl.DataFrame, sha256: str, start: datetime, end: datetime, watermark: datetime
 ) -> SnapshotManifest:
-    """The manifest of some events as one snapshot; its path is still empty."""
+    """The manifest of some events as one snapshot; its path is still empty.
+
+    Args:
+        sha256: of the Parquet file. Equal events have the same `content_sha256` even where they were received at
+            different times; the file's own differs then.
+    """
+    content = content_sha256(events)
     counts = events.group_by("kind").len().sort("kind")
     return SnapshotManifest(
-        snapshot_id=f"{end:%Y%m%dT%H%M%S}-{sha256[:8]}",
+        snapshot_id=f"{end:%Y%m%dT%H%M%S}-{content[:8]}",
         sha256=sha256,
         rows=len(events),
         counts_by_kind=dict(zip(counts["kind"], counts["len"], strict=True)),
@@ -219,6 +248,7 @@ def describe(
         late_rows=events.filter(pl.col("at") < start).height,
         quarantined_rows=0,
         path="",
+        content_sha256=content,
     )
 
 

@@ -1,6 +1,7 @@
 """Parquet tables with declared columns: read strictly, conformed without loss, written whole or not at all."""
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -117,6 +118,13 @@ def file_sha256(path: Path) -> str:
 def write_table(frame: pl.DataFrame, path: Path) -> None:
     """Write a Parquet file that appears whole or not at all; equal frames give equal bytes."""
     replace_file(path, lambda part: frame.write_parquet(part, compression="zstd", compression_level=9))
+
+
+def table_bytes(frame: pl.DataFrame) -> bytes:
+    """The bytes that `write_table` writes."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=9)
+    return buffer.getvalue()
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,10 @@ class ClassifyRound:
         title = dict(self.catalogue.select("item_id", "title").iter_rows())
         self.learner.task.name_row_K = self._rows([title.get(label) or label for label in self.state.items])
 
-    def observe(self, events: pl.DataFrame) -> None:
+    def observe(self, events: pl.DataFrame, window_end: datetime) -> None:
         """A classifier keeps no counters."""
 
-    def learn(self, events: pl.DataFrame) -> tuple[LearnReport, dict[str, float]]:
+    def learn(self, events: pl.DataFrame, window_end: datetime) -> tuple[LearnReport, dict[str, float]]:
         """Classify the older texts with the champion, then learn from them; hold back the newest.
 
         Raises:

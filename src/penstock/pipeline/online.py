@@ -27,6 +27,7 @@ from penstock.inference.scorer import Scorer
 from penstock.pipeline.checkpoints import CHECKPOINT, keep, round_folder, start_from
 from penstock.pipeline.classify_round import ClassifyRound
 from penstock.pipeline.infra_check import InfraCheck
+from penstock.pipeline.learned_data import tree_md5
 from penstock.pipeline.ledger import begin, missed_snapshots, record
 from penstock.pipeline.ledger import opened as opened
 from penstock.pipeline.ledger import round_lease as round_lease
@@ -164,10 +165,11 @@ def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validat
     work.take_in()
     for missed in missed_snapshots(state, manifest, carried.snapshots):
         held = [entry.event_id for entry in list_quarantine(state, None, missed.snapshot_id)]
-        work.observe(read_snapshot(missed).filter(~pl.col("event_id").is_in(held)))
+        seen = read_snapshot(missed).filter(~pl.col("event_id").is_in(held))
+        work.observe(seen, datetime.fromisoformat(missed.window_end))
         work.carried.snapshots = [*work.carried.snapshots, missed.snapshot_id]
     stages.done("new items and missed events")
-    report, metrics = work.learn(validated.events)
+    report, metrics = work.learn(validated.events, datetime.fromisoformat(manifest.window_end))
     stages.split("features and scores", {"learning": report.seconds, "encoder": report.text_seconds})
     lineage = Lineage(
         settings.task,
@@ -180,6 +182,7 @@ def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validat
         settings.seed,
         datetime.fromisoformat(manifest.window_end),
         library_versions(),
+        _data_md5(state, [*work.carried.snapshots, manifest.snapshot_id]),
     )
     folder = round_folder(settings, round_id)
     writer = BundleWriter(folder / "bundle")
@@ -195,6 +198,11 @@ def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validat
         stages.done("fresh process")
     metrics = {**metrics, **work.metrics, "loss": report.loss}
     return Trained(manifest, work, report, folder / "bundle", digest, lineage, metrics, verdict, stages.seconds)
+
+
+def _data_md5(state: State, names: list[str]) -> str | None:
+    known = {one.snapshot_id: one for one in list_snapshots(state)}
+    return tree_md5([known[name] for name in names])
 
 
 def judge(settings: Settings, trained: Trained) -> Judged:

@@ -53,12 +53,25 @@ class RankRound:
         if self.champion is not None:
             self.champion.add_items(self.catalogue)
 
-    def observe(self, events: pl.DataFrame) -> None:
+    def observe(self, events: pl.DataFrame, window_end: datetime) -> None:
         """Count events that are not learned from: those of refused rounds."""
-        self.state.observe(events.sort("at", "event_id"))
+        self.state.observe(self._due(events, window_end))
 
-    def learn(self, events: pl.DataFrame) -> tuple[LearnReport, dict[str, float]]:
+    def _due(self, events: pl.DataFrame, window_end: datetime) -> pl.DataFrame:
+        """Events to count now: those before the window's end, the ones of the last round that were after theirs too.
+
+        What followed a request after its window's end labels it, but is counted a round later: counted now, the next
+        window's requests would see a click before it happened, and the service would count it twice.
+        """
+        due = events if self.carried.uncounted is None else pl.concat([self.carried.uncounted, events])
+        self.carried.uncounted = due.filter(pl.col("at") >= window_end)
+        return due.filter(pl.col("at") < window_end).sort("at", "event_id")
+
+    def learn(self, events: pl.DataFrame, window_end: datetime) -> tuple[LearnReport, dict[str, float]]:
         """Rank the older requests with the champion, then learn from them; hold back the newest.
+
+        Args:
+            events: of one snapshot; what is not before `window_end` is a label only, and counted in the next round.
 
         Raises:
             EmptyWindow: no request led to anything.
@@ -67,6 +80,7 @@ class RankRound:
         requests = self._grouped(events)
         if not len(requests):
             raise EmptyWindow(f"{len(events)} events hold no request; nothing to learn from")
+        events = self._due(events, window_end)
         cut = max(1, int(len(requests) * (1 - self.settings.training.holdout_share)))
         boundary = requests["at"][cut] if cut < len(requests) else None
         if boundary is None:

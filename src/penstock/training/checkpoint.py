@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from penstock.data.tables import read_table, write_table
 from penstock.errors import BundleError, TrainingError
 from penstock.features.examples import Examples, Labelled
 from penstock.features.state import CausalState
+from penstock.records import EVENT_COLUMNS, EVENT_REQUIRED
 from penstock.settings import Settings
 from penstock.training.anchors import Anchor
 from penstock.training.learner import Learner
@@ -21,6 +24,7 @@ from penstock.training.replay import Batch
 from penstock.training.steps import optimizer_arrays, restore_optimizer
 
 ANCHOR, UNIT, THEN = "anchor", "anchor_unit", "anchor_then"
+UNCOUNTED = "uncounted.parquet"
 
 
 @dataclass
@@ -32,12 +36,14 @@ class Carried:
         held_out: requests that the gates were measured on, learned from in the next round.
         version: the version that the round became, once it is registered.
         anchors: held-out requests of earlier rounds, newest first, that gates measure forgetting on.
+        uncounted: events that labelled a request of the last window and happened after it; to be counted next.
     """
 
     snapshots: list[str] = field(default_factory=list)
     held_out: Batch | None = None
     version: str | None = None
     anchors: list[Anchor] = field(default_factory=list)
+    uncounted: pl.DataFrame | None = None
 
 
 def save_checkpoint(learner: Learner, state: CausalState, carried: Carried, folder: Path) -> None:
@@ -82,6 +88,8 @@ def save_checkpoint(learner: Learner, state: CausalState, carried: Carried, fold
         "version": carried.version,
         "anchors": [{"round": one.round, "until": one.until} for one in carried.anchors],
     }
+    if carried.uncounted is not None and len(carried.uncounted):
+        write_table(carried.uncounted, part / UNCOUNTED)
     (part / "meta.json").write_text(json.dumps(meta))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
@@ -115,7 +123,9 @@ def load_checkpoint(folder: Path, settings: Settings) -> tuple[Learner, CausalSt
         ) from error
     held_out = _batch(groups.get("held_out"))
     anchors = [_anchor(groups[f"{ANCHOR}{place}"], **one) for place, one in enumerate(meta.get("anchors", []))]
-    return learner, state, Carried(meta["snapshots"], held_out, meta["version"], anchors)
+    left = folder / UNCOUNTED
+    uncounted = read_table(left, EVENT_COLUMNS, EVENT_REQUIRED) if left.exists() else None
+    return learner, state, Carried(meta["snapshots"], held_out, meta["version"], anchors, uncounted)
 
 
 def _restore(

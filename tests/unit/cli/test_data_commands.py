@@ -96,7 +96,8 @@ def test_a_missing_column_a_cut_file_and_another_ending_are_clear_errors(answer,
 @pytest.fixture
 def held(answer, place: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A snapshot of four events, two of them in quarantine; its id."""
-    monkeypatch.setenv("PENSTOCK__VALIDATION__MIN_ROWS", "1")
+    for name in ("VALIDATION__MIN_ROWS", "DATA__ALLOWED_LATENESS_MINUTES", "DATA__LABEL_WAIT_MINUTES"):
+        monkeypatch.setenv(f"PENSTOCK__{name}", "1" if name.endswith("ROWS") else "0")
     (place / "events.jsonl").write_text("\n".join(line(number) for number in range(4)))
     answer("ingest", "events.jsonl")
     settings = load_settings()

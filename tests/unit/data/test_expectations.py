@@ -36,7 +36,7 @@ VALUES: dict[str, list[Any]] = {
     "user_id": ["u", "v", "ü" * 256, "x" * 257, None],
     "item_id": ["i1", "i2", "ghost", "", "i" * 300, None],
     "kind": ["impression", "click", "rating", "rating", "clik", None],
-    "at": [NOW - timedelta(minutes=minutes) for minutes in (-1, 0, 30, 60, 90)] + [None],
+    "at": [NOW - timedelta(minutes=minutes) for minutes in (-1, 0, 30, 60, 90, 50_000)] + [None],
     "value": [None, NAN, INF, -INF, 0.0, 10.0, 10.5, -0.5, 1e6, -2e6],
     "request_id": [None, "r", "r" * 300],
     "position": [None, -1, 0, 7],

@@ -42,7 +42,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"propensity": INF}, "propensity finite: found inf, expected a finite number or nothing"),
     (
         {"at": NOW, "received_at": NOW},
-        "at before the window's end: found 2026-03-02T12:00:00.000000+00:00, expected before 2026-03-02T12:00:00+00:00",
+        "at before the watermark: found 2026-03-02T12:00:00.000000+00:00, expected before 2026-03-02T12:00:00+00:00",
     ),
     ({"query": "q" * 20_001}, "query length: found 20001 characters, expected at most 20000 characters"),
     ({"user_id": "ü" * 257}, "user_id length: found 257 characters, expected at most 256 characters"),

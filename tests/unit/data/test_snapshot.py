@@ -24,7 +24,6 @@ from penstock.data.snapshot import (
     mark_learned,
     read_snapshot,
     recent_snapshots,
-    waiting,
 )
 from penstock.data.state import State, open_state, snapshots
 from penstock.errors import DataError, SchemaError, StateError
@@ -52,14 +51,14 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
 
 
 def test_takes_what_is_older_than_the_watermark(loop: Loop, tmp_path: Path) -> None:
+    patient = loop.settings.override({"data.allowed_lateness_minutes": 5})
     loop.journal.append([event(3, 20), event(1, 30, kind="impression"), event(2, 20), event(4, 5), event(5, 4)], NOW)
-    assert waiting(loop.state, loop.settings, NOW) == 3
-    manifest = close_snapshot(loop.state, loop.settings, NOW)
+    manifest = close_snapshot(loop.state, patient, NOW)
     assert manifest is not None
     assert read_snapshot(manifest)["event_id"].to_list() == ["e00001", "e00002", "e00003"], "by time, then id"
     assert (manifest.rows, manifest.late_rows, manifest.counts_by_kind) == (3, 0, {"click": 2, "impression": 1})
     assert manifest.window_start == "2026-03-02T11:30:00+00:00"
-    assert manifest.window_end == manifest.watermark == "2026-03-02T11:55:00+00:00", "an event at its end is not in it"
+    assert manifest.window_end == manifest.watermark == "2026-03-02T11:51:00.000001+00:00", "4 minutes ago, less 5"
     folder = tmp_path / "snapshots" / manifest.snapshot_id
     assert sorted(path.name for path in folder.iterdir()) == ["events.parquet", "manifest.json"]
     assert json.loads((folder / "manifest.json").read_text()) == asdict(manifest)
@@ -67,18 +66,10 @@ def test_takes_what_is_older_than_the_watermark(loop: Loop, tmp_path: Path) -> N
     assert loop.journal.pending() == 2
 
 
-def test_an_explicit_end_closes_up_to_it(loop: Loop) -> None:
-    loop.journal.append([event(1, 30), event(2, 2)], NOW)
-    manifest = close_snapshot(loop.state, loop.settings, NOW, end=NOW)
-    assert manifest is not None
-    assert (manifest.rows, manifest.window_end) == (2, NOW.isoformat())
-    assert manifest.watermark == "2026-03-02T11:55:00+00:00"
-
-
 def test_what_comes_late_is_taken_next_and_counted(loop: Loop) -> None:
     first = closed(loop.state, loop.settings, [event(1, 30)])
     later = NOW + timedelta(minutes=10)
-    second = closed(loop.state, loop.settings, [event(2, 25), event(3, 1)], later)
+    second = closed(loop.state, loop.settings, [event(2, 35), event(3, 1)], later)
     assert second.window_start == first.window_end
     assert (second.rows, second.late_rows) == (2, 1)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from core_bench import catalogue, learned_examples, small_settings
+from core_bench import catalogue, event, learned_examples, small_settings, table
 
 from penstock.errors import BundleError, TrainingError
 from penstock.features.examples import Examples, Labelled
@@ -81,12 +81,14 @@ def test_killed_and_resumed_equals_uninterrupted(small: Settings, tmp_path: Path
     state, first, second = halves(small)
     learner = learner_of(small)
     learner.learn(first)
-    carried = Carried(["s1"], second.take(slice(0, 4)), "7")
+    carried = Carried(["s1"], second.take(slice(0, 4)), "7", uncounted=table([event(7, 1.0)]))
     save_checkpoint(learner, state, carried, tmp_path / "checkpoint")
     killed, _, _ = load_checkpoint(tmp_path / "checkpoint", small)
     killed.learn(second.take(slice(0, 20)))  # and dies here
     resumed, state_again, carried_again = load_checkpoint(tmp_path / "checkpoint", small)
     assert (carried_again.snapshots, carried_again.version) == (["s1"], "7")
+    assert carried_again.uncounted is not None
+    assert carried_again.uncounted["event_id"].to_list() == ["e00007"]
     assert carried_again.held_out is not None
     np.testing.assert_array_equal(carried_again.held_out.feature_RCF, second.feature_RCF[:4])
     assert state_again.items == state.items
