@@ -59,7 +59,7 @@ class Journal:
         rejected: list[tuple[int, str | None, str]] = []
         for index, event in enumerate(_table_rows(events) if isinstance(events, pl.DataFrame) else events):
             try:
-                rows.append(self._admission.admit(event, now, now + self._skew, keep_received))
+                rows.append(self.row_of(event, now, keep_received=keep_received))
             except NotAdmitted as refusal:
                 rejected.append((index, refusal.event_id, str(refusal)))
         accepted = 0
@@ -81,19 +81,19 @@ class Journal:
         with self.state.read() as conn:
             return events_frame(conn.execute(query), with_seq=True)
 
-    def row_or_reason(
+    def row_of(
         self, event: Mapping[str, Any], now: datetime, sent_at: datetime | None = None, keep_received: bool = False
-    ) -> tuple[dict[str, Any], None] | tuple[None, str]:
-        """The event as a row for `insert`, or why it cannot be one.
+    ) -> dict[str, Any]:
+        """The event as a row for `insert`: the one way in, whatever brought it.
 
         Args:
             sent_at: when a broker took it, where one did: it may not have happened after that either.
+
+        Raises:
+            NotAdmitted: it cannot be one, and why.
         """
         latest = now if sent_at is None else min(now, sent_at)
-        try:
-            return self._admission.admit(event, now, latest + self._skew, keep_received), None
-        except NotAdmitted as refusal:
-            return None, str(refusal)
+        return self._admission.admit(event, now, latest + self._skew, keep_received)
 
     def insert(self, conn: sa.Connection, rows: list[dict[str, Any]]) -> int:
         """Accept admitted rows within a transaction; returns how many are new."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from penstock.data.admission import NotAdmitted
 from penstock.data.journal import Journal
 from penstock.data.sources.ledger import advance, hold, list_refused, read_positions, refused
 from penstock.data.sources.protocol import Batch, Message, Source, parsed
@@ -149,9 +150,10 @@ def _sorted(journal: Journal, batch: Batch, now: datetime) -> tuple[list[dict[st
         event = parsed(message.value) if isinstance(message.value, bytes) else message.value
         reason = message.broken or (event if isinstance(event, str) else None)
         if reason is None and not isinstance(event, str):
-            row, reason = journal.row_or_reason(event, now, message.sent_at, batch.keep_received)
-            if row is not None:
-                rows.append(row)
+            try:
+                rows.append(journal.row_of(event, now, message.sent_at, batch.keep_received))
+            except NotAdmitted as refusal:
+                reason = str(refusal)
         if reason is not None:
             wrong.append((replace(message, broken=None), reason))
     return rows, wrong
