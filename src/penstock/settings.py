@@ -200,6 +200,18 @@ class ServiceSettings(Section):
     answers_flush_s: float = Field(gt=0)
 
 
+class RolloutSettings(Section):
+    share: float = Field(gt=0, le=1)
+    click_window_s: float = Field(gt=0)
+    min_requests: int = Field(ge=1)
+    max_error_rise: float = Field(ge=0)
+    check_s: float = Field(ge=0)
+    resamples: int = Field(ge=100)
+    confidence: float = Field(gt=0.5, lt=1)
+    min_effective_sample: float = Field(ge=1)
+    max_weight_bias: float = Field(gt=0)
+
+
 class ScheduleSettings(Section):
     round_minutes: float = Field(gt=0)
     rebuild_cron: str
@@ -283,6 +295,7 @@ class Settings(Section):
     promotion: PromotionSettings
     registry: RegistrySettings
     service: ServiceSettings
+    rollout: RolloutSettings
     schedule: ScheduleSettings
     backtest: BacktestSettings
     baselines: BaselineSettings

@@ -56,6 +56,8 @@ class Scorer:
         vector_NE = load_file(folder / "vectors.safetensors")["vector"]
         if len(vector_NE) != len(self.state.items):
             raise BundleError(f"{folder}: {len(vector_NE)} item vectors for {len(self.state.items)} items")
+        if not np.isfinite(vector_NE).all():
+            raise BundleError(f"{folder}: item vectors hold numbers that are not finite; export the version again")
         text_width = int(bundle.manifest["model"]["text_width"])
         self.engine = RankEngine(folder / "user.onnx", folder / "rank.onnx", vector_NE, text_width, device)
         self._unit_NE = _unit(vector_NE)

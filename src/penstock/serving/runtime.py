@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from penstock.errors import BundleError, PenstockError
 from penstock.inference.scorer import UserContext
@@ -247,13 +249,24 @@ class Runtime:
 
 
 def _warm(scorer: ScorerLike, now: datetime) -> None:
-    """Run every graph once: the first call of a session pays for its allocations."""
+    """Run every graph once: the first call of a session pays for its allocations, and a score that is none shows.
+
+    Raises:
+        BundleError: weights that are not finite; a digest vouches for bytes, not for sense.
+    """
     if scorer.task == "classify":
-        scorer.classify(["warm up"])
+        _check_finite("probabilities", scorer.classify(["warm up"]))
         return
     items = scorer.items["item_id"].head(16).to_list()
     past = tuple((item, "click", now) for item in items[:2])
-    scorer.rank(UserContext(history=past, query="warm up"), items, now, 1)
+    ranked = scorer.rank(UserContext(history=past, query="warm up"), items, now, len(items))
+    _check_finite("scores", np.array([scored.score for scored in ranked]))
+
+
+def _check_finite(what: str, found: NDArray[np.floating[Any]]) -> None:
+    bad = np.count_nonzero(~np.isfinite(found))
+    if bad:
+        raise BundleError(f"{bad} of {found.size} {what} of the warm-up are not finite; the weights are damaged")
 
 
 def _utc(text: str) -> datetime:
