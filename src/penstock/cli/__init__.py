@@ -10,6 +10,7 @@ from penstock.cli import (
     reference,
     replay,
     report,
+    rollouts,
     running,
     tokens,
     versioned,
@@ -35,5 +36,6 @@ main.add_section("Running", (*running.COMMANDS, *replay.COMMANDS, *reference.COM
 main.add_section("Data", (*data.COMMANDS, *feeding.COMMANDS, *quarantine.COMMANDS, *versioned.COMMANDS))
 main.add_section("Learning", learning.COMMANDS)
 main.add_section(
-    "Versions and decisions", (*decisions.COMMANDS, *report.COMMANDS, *explaining.COMMANDS, *tokens.COMMANDS)
+    "Versions and decisions",
+    (*decisions.COMMANDS, *rollouts.COMMANDS, *report.COMMANDS, *explaining.COMMANDS, *tokens.COMMANDS),
 )

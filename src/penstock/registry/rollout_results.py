@@ -141,7 +141,7 @@ def _placed(answers: pl.DataFrame, arm: str) -> pl.DataFrame:
         for row in answers.filter((pl.col("arm") == arm) & ~pl.col("failed")).iter_rows(named=True)
         for position, (item, propensity) in enumerate(json.loads(row["items"]))
     ]
-    schema = {"request_id": pl.String, "user_id": pl.String, "position": pl.Int64, "item_id": pl.String,
+    schema: dict[str, Any] = {"request_id": pl.String, "user_id": pl.String, "position": pl.Int64, "item_id": pl.String,
               "propensity": pl.Float64, "clicks": pl.List(pl.String)}  # fmt: skip
     return pl.DataFrame(rows, schema=schema, orient="row")
 

@@ -26,6 +26,8 @@ from penstock.serving.explain_routes import explain_routes
 from penstock.serving.keeper import Chore, Keeper
 from penstock.serving.limits import Door, is_local
 from penstock.serving.operations import decision_routes, health_routes
+from penstock.serving.rollout import Rollouts
+from penstock.serving.rollout_routes import rollout_routes
 from penstock.serving.routes import v1_routes
 from penstock.serving.runtime import Runtime
 from penstock.serving.status import status
@@ -40,7 +42,7 @@ log = logging.getLogger(__name__)
 
 def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     """The application over a runtime; starting it starts the poller, stopping it stops it."""
-    telemetry = Telemetry()
+    telemetry, rollouts = Telemetry(), Rollouts(runtime, settings)
     answers = AnswerLog(runtime.state, settings)
     telemetry.answers_dropped.set_function(lambda: answers.dropped)
     keeper = Keeper(_chores(runtime, settings, answers), runtime.clock)
@@ -51,9 +53,11 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
 
         await run_in_threadpool(runtime.start)
         keeper.start()
+        rollouts.start()
         try:
             yield
         finally:
+            await run_in_threadpool(rollouts.stop)
             await run_in_threadpool(runtime.stop)
             await run_in_threadpool(keeper.stop)
 
@@ -70,7 +74,8 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.add_middleware(Guard, keyring=keyring, refuse=refuse, clock=runtime.clock)
     install_watch(app, telemetry)
     app.include_router(access_routes(runtime, keyring))
-    app.include_router(v1_routes(runtime, settings.service, telemetry, answers))
+    app.include_router(v1_routes(runtime, settings.service, telemetry, answers, rollouts))
+    app.include_router(rollout_routes(runtime, rollouts))
     app.include_router(explain_routes(runtime))
     app.include_router(decision_routes(runtime, partial(_status, runtime, settings)))
     app.include_router(health_routes(runtime, telemetry))

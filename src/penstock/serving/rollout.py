@@ -82,6 +82,7 @@ class Rollouts:
     ) -> dict[str, Any] | None:
         started_s, now = time.perf_counter(), self.runtime.clock()
         try:
+            self._catch_up(challenger)
             found = rank(challenger, False)
         except PenstockError:
             raise  # the request's own fault: the champion would say the same
@@ -99,6 +100,7 @@ class Rollouts:
         def work() -> None:
             started_s = time.perf_counter()
             try:
+                self._catch_up(challenger)
                 items, failed = _items(rank(challenger, True)), False
             except Exception:
                 log.exception("version %s failed in the shadow", challenger.version)
@@ -110,6 +112,11 @@ class Rollouts:
             self._shadows.put_nowait(work)
         except queue.Full:
             self.counts["shadow", "dropped"] += 1
+
+    def _catch_up(self, challenger: Served) -> None:
+        """Let the challenger see what the journal accepted, as the champion does at once."""
+        with challenger.lock:
+            self.runtime.follow(challenger)
 
     def _note(self, rollout: Rollout, exposure: Exposure) -> None:
         self.counts[exposure.arm, "failed" if exposure.failed else "answered"] += 1
@@ -135,8 +142,7 @@ class Rollouts:
         active = self._active
         if active is None:
             return
-        with active[1].lock:
-            self.runtime.follow(active[1])
+        self._catch_up(active[1])
         if time.monotonic() - self._checked_s >= self.settings.check_s:
             self._checked_s = time.monotonic()
             found = self.results(rollout, now)
@@ -151,13 +157,6 @@ class Rollouts:
     def latest(self) -> Rollout | None:
         """The newest rollout, ended or not."""
         return latest(self.runtime.state, self.environment)
-
-    def follow(self) -> None:
-        """Let the challenger see what was just accepted, as the champion does."""
-        active = self._active
-        if active is not None:
-            with active[1].lock:
-                self.runtime.follow(active[1])
 
     def flush(self) -> None:
         """Write the exposures that wait."""
@@ -181,6 +180,10 @@ class Rollouts:
             self._refused = rollout.id
             self._end(rollout, f"version {rollout.number} cannot be loaded: {error}", now)
             return
+        served = self.runtime.served
+        if served is not None and challenger.scorer.task != served.scorer.task:
+            self._end(rollout, f"version {rollout.number} is for the task {challenger.scorer.task}", now)
+            return
         self._active = (rollout, challenger)
         log.info("version %s takes part as %s", rollout.number, rollout.mode)
 
@@ -192,7 +195,9 @@ class Rollouts:
         log.warning("the %s of version %s ended: %s", rollout.mode, rollout.number, why)
 
     def start(self) -> None:
-        """Begin to look and to rank in the shadow."""
+        """Begin to look and to rank in the shadow; without a state database there is nothing to look at."""
+        if self.runtime.state is None:
+            return
         self._stop.clear()
         self._threads = [
             threading.Thread(target=self._keep, name="penstock-rollout", daemon=True),

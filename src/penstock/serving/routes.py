@@ -14,6 +14,7 @@ from penstock.serving.answered import classified, recommended
 from penstock.serving.answers import Problematic, json_answer, named, request_id
 from penstock.serving.candidates import REST, Candidates, find_candidates
 from penstock.serving.policy import allowed_items, why
+from penstock.serving.rollout import Rollouts
 from penstock.serving.runtime import Runtime, Served
 from penstock.serving.telemetry import Telemetry
 from penstock.settings import ServiceSettings
@@ -33,7 +34,9 @@ EVENT_EXAMPLES: dict[str, Any] = {
 }
 
 
-def v1_routes(runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry, answers: AnswerLog) -> APIRouter:
+def v1_routes(
+    runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry, answers: AnswerLog, rollouts: Rollouts
+) -> APIRouter:
     """Recommendations, events, similar items, classifications."""
     router = APIRouter(prefix="/v1", responses=FAILURES)
 
@@ -43,10 +46,15 @@ def v1_routes(runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry,
         served = runtime.current()
         _check_task(served, "rank")
         now = runtime.clock()
-        with served.lock:
-            answer = recommend_from(served, body, settings.candidates, now)
-            if answers.enabled:
-                answers.put(recommended(request_id(request), served, _user(body, now), body, answer, now))
+
+        def rank(version: Served, shadow: bool) -> dict[str, Any]:
+            with version.lock:
+                answer = recommend_from(version, body, settings.candidates, now)
+                if answers.enabled and not shadow:
+                    answers.put(recommended(request_id(request), version, _user(body, now), body, answer, now))
+            return answer
+
+        served, answer = rollouts.answer(request_id(request), body.user_id, served, rank)
         for item in answer["items"]:
             telemetry.recommended.labels(item["source"]).inc()
         return json_answer(named(request, served) | answer)

@@ -199,6 +199,7 @@ class Runtime:
         fresh = Served(number, digest, scorer, self.clock())
         self._replay(fresh)
         fresh.loaded_seq = fresh.seq
+        _warm(scorer, self.clock())
         return fresh
 
     def follow(self, served: Served) -> None:
@@ -207,7 +208,6 @@ class Runtime:
 
     def _switch(self, number: str, digest: str, folder: Path) -> None:
         fresh = self.bring_up(number, digest, folder)
-        _warm(fresh.scorer, self.clock())
         with fresh.lock:
             self._served = fresh
             self._follow(fresh)
