@@ -62,7 +62,7 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
             await run_in_threadpool(keeper.stop)
 
     app = FastAPI(title="penstock", version="1", description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.answers = answers
+    app.state.answers, app.state.rollouts = answers, rollouts
     install_errors(app, runtime, partial(_note_fault, runtime, answers))
 
     def refuse(request: Request, code: int, kind: str, message: str) -> Response:

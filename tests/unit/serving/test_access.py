@@ -90,7 +90,7 @@ def test_a_role_opens_its_routes_and_no_other(
 
 
 def test_probes_and_the_console_s_own_files_need_no_token(guarded: Guarded) -> None:
-    for path in ("/", "/healthz", "/readyz", "/console/console.js", "/v1/session"):
+    for path in ("/", "/healthz", "/readyz", "/console/main.js", "/v1/session"):
         assert guarded.client.get(path).status_code == 200, path
 
 
