@@ -236,7 +236,7 @@ def test_what_cannot_be_started_is_told_why(stage: Stage) -> None:
     registry, state = stage.whole.registry, stage.whole.state
     with pytest.raises(RegistryError, match="serves already"):
         start(registry, state, stage.champion, "canary", 0.1, "Ada", "x", NOW)
-    with pytest.raises(RegistryError, match="share of 1[.]5"):
+    with pytest.raises(RegistryError, match="share of"):
         start(registry, state, stage.challenger, "canary", 1.5, "Ada", "x", NOW)
     with pytest.raises(RegistryError, match="none runs"):
         stop(state, registry.environment, "Ada", "x", NOW)
