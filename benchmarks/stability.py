@@ -1,6 +1,6 @@
-"""Pull to the champion, learning rate from the loss, amount of replay: chosen on the warm-up's last quarter.
+"""Pull to the champion, and learning rate from the loss: chosen on the warm-up's last quarter.
 
-    python benchmarks/stability.py A B --cache DIR
+    python benchmarks/stability.py A B --cache DIR [--windows 12 --warm 2000 --learned 120 --scored 80]
 
 A, B: folders that penstock import wrote. As benchmarks/ablation.py, with the warm-up's last quarter in the stream's
 place, so that nothing here has seen the stream. Writes benchmarks/results/stability.json after every run.
@@ -22,10 +22,8 @@ from replayed import Size, learner_of, run, stored, users
 
 CHANGES: dict[str, dict[str, float]] = {
     WHOLE: {},
-    "pull to the champion, 10": {"training.proximal": 10.0},
-    "pull to the champion, 50": {"training.proximal": 50.0},
-    "rate from the loss, power 2": {"training.rate_adaptation": 2.0},
-    "rate from the loss, power 6": {"training.rate_adaptation": 6.0},
+    "pull to the champion, 30": {"training.proximal": 30.0},
+    "rate from the loss, power 4": {"training.rate_adaptation": 4.0},
 }
 
 
@@ -34,8 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, nargs="+", help="folders that penstock import wrote")
     parser.add_argument("--cache", type=Path, required=True)
+    for name in ("windows", "warm", "learned", "scored"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(Size, name))
     options = parser.parse_args()
-    size = Size(last_quarter=True)
+    size = Size(options.windows, options.warm, options.learned, options.scored, last_quarter=True)
     found: dict[str, Any] = {}
     for log in options.data:
         folder = options.cache / f"{log.name}-last-quarter"
@@ -52,7 +52,8 @@ def main() -> None:
                 np.save(path, np.stack(runs))
             ndcg[name] = np.load(path)
             measure.note(f"{log.name}: {name}: {ndcg[name].mean():.4f}")
-            found[log.name] = {"scored_requests": len(user_R), "variants": summary(ndcg, user_R)}
+            facts = {"warm_up_requests": len(done.warm), "windows": len(done.stream), "scored_requests": len(user_R)}
+            found[log.name] = facts | {"variants": summary(ndcg, user_R)}
             measure.save("stability", {"seeds": list(SEEDS), "logs": found})
 
 

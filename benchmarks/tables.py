@@ -135,6 +135,58 @@ def gpu(tree: dict[str, Any]) -> list[str]:
     ]
 
 
+def gap(found: dict[str, float]) -> str:
+    """A difference with its interval."""
+    return f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+
+
+def variants(tree: dict[str, Any]) -> list[str]:
+    """Rows of variants, a column for each log: the whole model's NDCG@10, then differences to it."""
+    logs = tree["logs"]
+    whole = next(name for log in logs.values() for name, found in log["variants"].items() if "difference" not in found)
+    lines = head("NDCG@10", *logs)
+    cells = (log["variants"][whole] for log in logs.values())
+    lines.append(row(whole, *(f"{one['ndcg@10']:.4f} [{one['low']:.3f}, {one['high']:.3f}]" for one in cells)))
+    for name in dict.fromkeys(name for log in logs.values() for name in log["variants"] if name != whole):
+        cells = (log["variants"].get(name) for log in logs.values())
+        lines.append(row(name, *("–" if one is None else gap(one["difference"]) for one in cells)))
+    seen = (
+        f"{name}: {log['scored_requests']:,} requests of {log['windows']} windows scored, the head learned from "
+        f"{log['warm_up_requests']:,} requests of the warm-up"
+        for name, log in logs.items()
+    )
+    why = "A dash: not run, or it means nothing on that log."
+    return [*lines, "", f"{why} Mean over the seeds {', '.join(map(str, tree['seeds']))}. {'; '.join(seen)}."]
+
+
+def simulated_news(tree: dict[str, Any]) -> list[str]:
+    """Methods, then what was aimed for."""
+    world, fresh = tree["world"], tree["fresh"]
+    lines = [
+        f"{world['items']:,} items that live {world['item_life_h']:g} h, {world['days']:g} days, "
+        f"{world['requests_per_day']:,} requests a day; {tree['scored_requests']:,} requests scored, fresh: {fresh}.",
+        "",
+        *head("model", "NDCG@10 [95%]"),
+    ]
+    for name, one in tree["ndcg@10"].items():
+        lines.append(row(name, f"{one['mean']:.4f} [{one['low']:.3f}, {one['high']:.3f}]"))
+    lines += ["", *head("figure", "measured [95%]", "aim")]
+    share = tree["share of the oracle"]
+    aims = tree["targets"]
+    cells = f"{share['mean']:.1%} [{share['low']:.1%}, {share['high']:.1%}]"
+    lines.append(row("share of the oracle", cells, reached(share["mean"], aims["share of the oracle"])))
+    for name in ("fresh against daily", "tuned against frozen"):
+        one = tree[name]
+        cells = f"{one['relative']:+.1%} [{one['relative_low']:+.1%}, {one['relative_high']:+.1%}]"
+        lines.append(row(name, cells, reached(one["relative"], aims[name])))
+    return lines
+
+
+def reached(value: float, target: float) -> str:
+    """A share and whether it is at least what was aimed for."""
+    return f"≥ {target:.0%}, {'met' if value >= target else 'missed'}"
+
+
 SECTIONS = {
     "throughput": ("Learning throughput", throughput),
     "exact_gradient": ("Exact gradients", exact_gradient),
@@ -142,6 +194,9 @@ SECTIONS = {
     "index_refresh": ("Index refresh", index_refresh),
     "round_to_bundle": ("From a closed snapshot to a gated bundle", round_to_bundle),
     "gpu": ("GPU", gpu),
+    "ablation": ("Each part of the ranking model left out", variants),
+    "stability": ("Stability, on the warm-up's last quarter", variants),
+    "simulated_news": ("A simulated news site", simulated_news),
 }
 
 
