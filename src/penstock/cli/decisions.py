@@ -69,6 +69,9 @@ def _show_version(screen: Screen, data: dict[str, Any]) -> None:
             for gate in report["gates"]
         ]  # fmt: skip
         screen.table(["verdict", "gate", "slice", "observed", "interval", "threshold"], rows)
+        from penstock.evaluation.gate_page import budget_line
+
+        screen.line(budget_line(report["extra"]))
         for one in report["extra"].get("not_judged", []):
             screen.line(f"not judged: {one['name']}, {one['slice']}: {one['why']}")
     decided: list[list[Any]] = [

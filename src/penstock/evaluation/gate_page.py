@@ -1,7 +1,7 @@
 """The gate report as one page: no script, no network, light and dark."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def render_page(report: GateReport, digest: str) -> str:
         digest=digest,
         sections=sections(report),
         not_judged=report.extra.get("not_judged", []),
-        budget=budget_line(report),
+        budget=budget_line(report.extra),
         **PICTURE,
     )
 
@@ -64,9 +64,9 @@ def sections(report: GateReport) -> list[dict[str, Any]]:
     return [{"title": title, "rows": gate_rows(gates)} for title, gates in found.items() if gates]
 
 
-def budget_line(report: GateReport) -> str:
-    """What this round was allowed to risk, in words; empty where nothing was compared."""
-    budget = report.extra.get("false_promotions")
+def budget_line(extra: Mapping[str, Any]) -> str:
+    """What this round was allowed to risk, in words, from a report's `extra`; empty where nothing was compared."""
+    budget = extra.get("false_promotions")
     if not budget or budget["p_value"] is None:
         return ""
     return (

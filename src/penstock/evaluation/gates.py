@@ -19,6 +19,7 @@ from penstock.evaluation.gate_report import read_report, report_digest, write_re
 from penstock.evaluation.guards import GUARDS, NotJudged
 from penstock.evaluation.infra import InfraVerdict, infra_gate
 from penstock.evaluation.noninferiority import Condition, compare, resampled
+from penstock.evaluation.top_lists import ListFigures
 from penstock.metrics import bootstrap_mean
 from penstock.records import GateReport, GateResult
 from penstock.settings import GateSettings
@@ -75,15 +76,8 @@ def judge(
             "score both by the task's metric"
         )
     gates = [_enough(challenger, settings.min_requests)]
-    if champion_digest is None:
-        gates.append(_finite(challenger))
-        p_value = None
-    else:
-        metrics = ("primary", "auc", "log_loss")
-        compared = [_against(metric, challenger, champion, settings, seed, budget.level) for metric in metrics]
-        gates += [gate for gate, _ in compared]
-        gates += _required_gain(challenger, champion, settings, seed, budget.level)
-        p_value = max(p for _, p in compared)
+    compared, p_value = _compared(evidence, settings, seed, budget.level, champion_digest is not None)
+    gates += compared
     not_judged: list[NotJudged] = []
     for guard in GUARDS:
         found, stated = guard(evidence, settings, seed)
@@ -91,8 +85,12 @@ def judge(
         not_judged += stated
     gates += _bundle_gates(evidence.facts, settings)
     gates.append(infra_gate(evidence.infra, challenger_digest, settings.max_latency_ms))
-    models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
-    means = {name: _means(scores, settings, seed) for name, scores in models.items()}
+    kept = {
+        "means": _all_means(evidence, settings, seed),
+        "false_promotions": asdict(budget) | {"p_value": p_value},
+        "not_judged": not_judged,
+        "lists": {"challenger": _tree(evidence.lists), "champion": _tree(evidence.champion_lists)},
+    }
     return GateReport(
         challenger_digest=challenger_digest,
         champion_digest=champion_digest,
@@ -101,17 +99,25 @@ def judge(
         requests=len(challenger.user),
         users=len(np.unique(challenger.user)),
         gates=tuple(gates),
-        extra=dict(extra or {})
-        | {
-            "means": means,
-            "false_promotions": asdict(budget) | {"p_value": p_value},
-            "not_judged": not_judged,
-            "lists": {
-                who: None if figures is None else asdict(figures)
-                for who, figures in (("challenger", evidence.lists), ("champion", evidence.champion_lists))
-            },
-        },
+        extra=dict(extra or {}) | kept,
     )
+
+
+def _compared(
+    evidence: Evidence, settings: GateSettings, seed: int, level: float, with_champion: bool
+) -> tuple[list[GateResult], float | None]:
+    """The gates on all requests, and the largest p-value; without a champion that figures are there, and None."""
+    challenger, champion = evidence.challenger, evidence.champion
+    if not with_champion:
+        return [_finite(challenger)], None
+    metrics = ("primary", "auc", "log_loss")
+    found = [_against(metric, challenger, champion, settings, seed, level) for metric in metrics]
+    gains = _required_gain(challenger, champion, settings, seed, level)
+    return [*(gate for gate, _ in found), *gains], max(p for _, p in found)
+
+
+def _tree(figures: ListFigures | None) -> dict[str, Any] | None:
+    return None if figures is None else asdict(figures)
 
 
 def _enough(scores: RequestScores, minimum: int) -> GateResult:
@@ -225,6 +231,14 @@ def _bundle_gates(facts: BundleFacts, settings: GateSettings) -> list[GateResult
             GateResult(name, metric, "all", "<=", limit, observed, None, None, valid and observed <= limit, detail)
         )
     return results
+
+
+def _all_means(evidence: Evidence, settings: GateSettings, seed: int) -> dict[str, Any]:
+    """Of challenger and champion, by name."""
+    models = {"challenger": evidence.challenger}
+    if evidence.champion is not None:
+        models["champion"] = evidence.champion
+    return {name: _means(scores, settings, seed) for name, scores in models.items()}
 
 
 def _means(scores: RequestScores, settings: GateSettings, seed: int) -> dict[str, Any]:

@@ -31,9 +31,13 @@ def slice_gates(evidence: Evidence, settings: GateSettings, seed: int) -> tuple[
     stated: list[NotJudged] = []
     alone = len(np.unique(challenger.user)) < 2
     counted_R = challenger.measured("primary")
+    same = np.array_equal(challenger.user, champion.user)
     for name in dict.fromkeys((*evidence.expected, *evidence.slices)):
         condition = Condition(f"{stem}_in_slice", challenger.primary_name, name, -settings.slice_margin)
         mask_R = evidence.slices.get(name)
+        if not same:
+            found.append(condition.refused(f"{name}: challenger and champion were scored on different requests"))
+            continue
         if mask_R is None or mask_R.shape != counted_R.shape:
             found.append(condition.refused(f"{name}: the slice was not measured; it must be"))
             continue

@@ -36,7 +36,7 @@ def version_page(detail: Mapping[str, Any], report: GateReport | None, written_a
         data=_data(detail["snapshot"]),
         sections=sections(report) if report else [],
         not_judged=report.extra.get("not_judged", []) if report else [],
-        budget=budget_line(report) if report else "",
+        budget=budget_line(report.extra) if report else "",
         report_error=detail["report_error"] or "",
         means=_means(report.extra.get("means") or {}) if report else [],
         curves=_curves(detail["curves"]),

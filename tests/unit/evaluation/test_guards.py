@@ -69,6 +69,12 @@ def test_a_slice_that_was_not_measured_refuses() -> None:
     assert "1 of 120 challenger values are not finite" in found[0].detail
 
 
+def test_slices_of_different_requests_refuse() -> None:
+    found, _ = slice_gates(evidence(champion=scores(requests=90)), SETTINGS, 7)
+    assert [gate.passed for gate in found] == [False, False, False]
+    assert "different requests" in found[0].detail
+
+
 def test_texts_without_users_make_slices_by_their_number() -> None:
     lone = replace(scores(users=1), primary_name="accuracy")
     found, stated = slice_gates(
