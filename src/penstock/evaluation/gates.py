@@ -62,7 +62,7 @@ def judge(
     Returns:
         the report; extra["not_judged"] lists what was too small to judge and extra["lists"] what would be shown;
         extra["false_promotions"]["p_value"] is the largest of the comparisons on all requests, None where
-        there was no champion to be worse than.
+        there was no champion to be worse than, or too few requests to promote by.
 
     Raises:
         GateError: champion scores without a champion digest, or two different primary metrics.
@@ -78,6 +78,8 @@ def judge(
     gates = [_enough(challenger, settings.min_requests)]
     compared, p_value = _compared(evidence, settings, seed, budget.level, champion_digest is not None)
     gates += compared
+    if not gates[0].passed:
+        p_value = None  # too few requests to promote by, whatever they say: that is no test, and spends nothing
     not_judged: list[NotJudged] = []
     for guard in GUARDS:
         found, stated = guard(evidence, settings, seed)

@@ -157,6 +157,11 @@ def test_the_p_value_is_that_of_the_weakest_comparison() -> None:
     assert verdict(base, None).extra["false_promotions"]["p_value"] is None
 
 
+def test_too_few_requests_are_no_test_and_spend_nothing() -> None:
+    few = scores(requests=19, users=19)
+    assert verdict(few, few).extra["false_promotions"]["p_value"] is None
+
+
 def test_a_gain_that_is_asked_for_must_be_shown() -> None:
     base, asked = scores(), SETTINGS.model_copy(update={"required_gain": 0.02})
     level = verdict(base, base, settings=asked)
