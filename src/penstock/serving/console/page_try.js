@@ -2,6 +2,7 @@
 import { call, query, unique } from "./api.js";
 import { fill, make, panel, text, unchanged } from "./dom.js";
 import { itemList } from "./lists.js";
+import { labelForm } from "./page_label.js";
 
 export const title = "Try it";
 const TOP = 10;
@@ -96,7 +97,8 @@ export function mount(root) {
 
   let first = true;
   const refresh = async (status) => {
-    if (status.service.task !== "rank") { say("This service labels texts: the first page and /docs show how to ask it.", true); form.hidden = true; return; }
+    if (status.service.task === null) { say("No version is loaded yet; the first page says what it waits for.", true); return; }
+    if (status.service.task === "classify") { if (first) { first = false; fill(root, make("h1", { className: "hidden-title", textContent: "Try it", tabIndex: -1 }), panel("Try it", labelForm())); } return; }
     const [{ users }, { versions }] = await Promise.all([call("/v1/users"), call("/v1/console/versions")]);
     if (!unchanged(options, users)) fill(options, ...users.map((one) => make("option", { value: one })));
     const usable = versions.filter((one) => one.number !== status.service.version).map((one) => [one.number, one.status]);
