@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from penstock.pipeline.replay import Played
 
 DEFAULT_RATE = 5.0
-TOKEN = "PENSTOCK_TOKEN"
 
 
 @command(
@@ -49,6 +48,7 @@ def replay(
 
     from penstock.data.dataset import read_dataset
     from penstock.pipeline.replay import Player, Tastes, paced, visits
+    from penstock.registry.tokens import VARIABLE
 
     if rate is not None and speed is not None:
         raise click.UsageError("--rate and --speed both say how fast; give one")
@@ -56,7 +56,7 @@ def replay(
     data = read_dataset(folder or settings.data.dir, settings.data.max_text_chars)
     found = visits(data.events)[: limit or None]
     address = address or f"http://{settings.service.host}:{settings.service.port}"
-    token = os.environ.get(TOKEN)
+    token = os.environ.get(VARIABLE)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     interrupted = False
     with httpx.Client(base_url=address, timeout=10, headers=headers) as client, progress() as advance:

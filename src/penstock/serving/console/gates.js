@@ -64,3 +64,22 @@ export function challengerCard(challenger, say, after) {
       challenger.report ? make("a", { href: challenger.report, textContent: "gate report" }) : null),
     challenger.error ? text("p", challenger.error, "alert") : gateTable(challenger.gates, `Gates of version ${challenger.number}`), decisionForm(challenger, say, after));
 }
+
+// A version that served before serves again: an administrator's order, with a reason.
+export function rollbackForm(number, say, after) {
+  if (!allowed("administer")) return null;
+  const who = signature(), reason = make("input", { required: true, maxLength: 2000, autocomplete: "off", placeholder: "why go back?" });
+  const button = make("button", { type: "submit", className: "second", textContent: "Serve it again" });
+  const form = make("form", { className: "row" }, who.field, make("label", { className: "grow" }, "Reason", reason), button);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    say(`Rolling back to version ${number}: verifying first…`);
+    try {
+      const answer = await call("/v1/rollback", { to: number, actor: who.name(), reason: reason.value });
+      say(`Version ${answer.serving} serves again.`);
+      await after();
+    } catch (error) { say(error.message, true); } finally { button.disabled = false; }
+  });
+  return form;
+}

@@ -2,7 +2,7 @@
 import { call, query } from "./api.js";
 import { lineChart, stack } from "./charts.js";
 import { clock, count, fact, figure, fill, make, panel, short, span, table, text, unchanged, verdict, version } from "./dom.js";
-import { challengerCard, decisionForm, gateSummary, gateTable } from "./gates.js";
+import { challengerCard, decisionForm, gateSummary, gateTable, rollbackForm } from "./gates.js";
 import { itemList } from "./lists.js";
 
 export const title = "Challengers";
@@ -46,7 +46,7 @@ function overview(detail, waits, say, after) {
     detail.report_error ? text("p", detail.report_error, "alert") : null,
     make("dl", { className: "tiles" }, fact("Registered", clock(detail.created_at), `asked for by ${detail.requester}`), fact("Bundle", text("code", short(detail.digest)), "sha256 of everything that serves"),
       fact("Measured on", report ? count(report.requests, "request") : "–", report ? `of ${count(report.users, "user")}` : "")),
-    waits ? decisionForm(waits, say, after) : null);
+    waits ? decisionForm(waits, say, after) : detail.status === "retired" && detail.decisions.some((one) => ["promote", "rollback"].includes(one.what)) ? rollbackForm(detail.number, say, after) : null);
 }
 
 const whole = (gate) => !gate.slice || gate.slice === "all";
