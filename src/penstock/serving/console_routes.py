@@ -131,15 +131,3 @@ def console_routes(runtime: Runtime, settings: Settings) -> APIRouter:
         return HTMLResponse(page.read_text(encoding="utf-8"), headers={"Content-Security-Policy": DOCS_POLICY})
 
     return router
-
-
-def _signed(request: Request, actor: str | None) -> str:
-    """The name under which entries are settled: the token's, where one came along."""
-    caller = caller_of(request)
-    if caller is None:
-        if actor is None:
-            raise Problematic(422, "invalid", "actor: a decision needs a name; say who decides, or sign in")
-        return actor
-    if actor is not None and folded(actor) != folded(caller.name):
-        raise Problematic(403, "not_allowed", f"the token is {caller.name}'s, the decision is signed {actor!a}")
-    return caller.name
