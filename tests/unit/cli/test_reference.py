@@ -1,9 +1,9 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from click.testing import CliRunner
+from click.testing import Result
 
-from penstock.cli import main
 from penstock.cli.reference import kind, pages, settings_page
 from penstock.settings import Settings
 
@@ -42,15 +42,12 @@ def test_kinds_in_words() -> None:
     )
 
 
-def test_check_says_what_is_stale(tmp_path: Path) -> None:
-    runner = CliRunner()
-    with runner.isolated_filesystem(tmp_path):
-        Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
-        assert runner.invoke(main, ["reference", "--into", "out", "--check"]).exit_code == 1
-        assert runner.invoke(main, ["reference", "--into", "out"]).exit_code == 0
-        assert "current" in runner.invoke(main, ["reference", "--into", "out", "--check"]).output
-        page = Path("out/settings.md")
-        page.write_text(page.read_text() + "by hand")
-        stale = runner.invoke(main, ["reference", "--into", "out", "--check"])
+def test_check_says_what_is_stale(run: Callable[..., Result]) -> None:
+    assert run("reference", "--into", "out", "--check").exit_code == 1
+    assert run("reference", "--into", "out").exit_code == 0
+    assert "current" in run("reference", "--into", "out", "--check").output
+    page = Path("out/settings.md")
+    page.write_text(page.read_text() + "by hand")
+    stale = run("reference", "--into", "out", "--check")
     assert stale.exit_code == 1
     assert "settings.md" in stale.output
