@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from penstock.errors import SettingsError
 from penstock.records import Task
@@ -212,6 +212,21 @@ class RolloutSettings(Section):
     max_weight_bias: float = Field(gt=0)
 
 
+class PolicySettings(Section):
+    rules: str
+    diversity: float = Field(ge=0, lt=1)
+    exploration: Literal["none", "epsilon", "thompson"]
+    epsilon: float = Field(gt=0, lt=1)
+    thompson_scale: float = Field(gt=0)
+    explored_per_place: int = Field(ge=2)
+
+    @model_validator(mode="after")
+    def _known_propensities(self) -> "PolicySettings":
+        if self.exploration == "thompson" and self.diversity > 0:
+            raise ValueError("thompson with diversity above 0 has propensities that nobody knows; set one of them off")
+        return self
+
+
 class ScheduleSettings(Section):
     round_minutes: float = Field(gt=0)
     rebuild_cron: str
@@ -296,6 +311,7 @@ class Settings(Section):
     registry: RegistrySettings
     service: ServiceSettings
     rollout: RolloutSettings
+    policy: PolicySettings
     schedule: ScheduleSettings
     backtest: BacktestSettings
     baselines: BaselineSettings

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from penstock.features.examples import Asked
 from penstock.features.history import History
 from penstock.features.state import CausalState
-from penstock.inference.candidates import find_candidates
+from penstock.inference.candidates import Allowed, find_candidates
 from penstock.inference.engine import RankEngine
 from penstock.inference.scorer import UserContext, one_request
 
@@ -65,10 +65,9 @@ class ListMaker:
         """Make the list of one request as the state stands now."""
         self._asked = asked
         state, at_s = self.state, asked.at_s
-        allowed_N = ~(state.born_s_N > at_s)
         user = UserContext(user_id=asked.request["user_id"])
-        found = find_candidates(self, user, datetime.fromtimestamp(at_s, UTC), self.candidates, allowed_N)
-        row_C = np.array([state.row_of[item] for item in found.items], np.int64)
+        at = datetime.fromtimestamp(at_s, UTC)
+        row_C = find_candidates(self, user, at, self.candidates, Allowed(state, at_s)).row_C
         if not len(row_C):
             self.rows.append(row_C)
             return

@@ -62,6 +62,14 @@ class DecayedCounts:
         exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
         return picked * np.exp2(np.minimum(exponent_H, MAX_EXPONENT))
 
+    def summed(self, at_s: float, row_C: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """`at` summed over the half-lives, [C], in one pass over the rows."""
+        picked = self.sum_NH if row_C is None else self.sum_NH[row_C]
+        if not self.started:
+            return np.zeros(len(picked))
+        exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
+        return np.asarray(picked @ np.exp2(np.minimum(exponent_H, MAX_EXPONENT)))
+
     def total(self, at_s: float) -> NDArray[np.float64]:
         """Decayed sums over all rows, [H], at `at_s`."""
         if not self.started:

@@ -1,5 +1,6 @@
 """What each user did, oldest first: the only per-user state there is."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,11 +44,12 @@ class Histories:
         return len(self._past)
 
     def add(self, user: str, row: int, kind: int, at_s: float) -> None:
-        """Append one event; events of one user come in time order."""
+        """Put one event in its place; one that comes late stands where it would have stood in training."""
         rows, kinds, times = self._past.setdefault(user, ([], [], []))
-        rows.append(row)
-        kinds.append(kind)
-        times.append(at_s)
+        place = len(times) if not times or at_s >= times[-1] else bisect_right(times, at_s)
+        rows.insert(place, row)
+        kinds.insert(place, kind)
+        times.insert(place, at_s)
         if len(rows) > 2 * KEPT_PER_USER:
             for column in (rows, kinds, times):
                 del column[:-KEPT_PER_USER]

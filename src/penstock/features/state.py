@@ -23,7 +23,9 @@ from penstock.features.columns import HOUR_S, PAIR_TAIL, item_columns, user_colu
 from penstock.features.cooccurrence import Cooccurrence
 from penstock.features.decay import DecayedCounts
 from penstock.features.history import Histories, History
+from penstock.features.pool import Pool
 from penstock.features.spec import CATEGORY_HALF_LIVES_H, FeatureSpec
+from penstock.features.yields import Yields
 
 __all__ = ["PAIR_TAIL", "CausalState", "EventBatch", "FeatureSpec", "seconds"]
 
@@ -95,6 +97,8 @@ class CausalState:
         self.pair_count, self.follow_count = DecayedCounts(np.array([pair_s])), DecayedCounts(np.array([follow_s]))
         self.histories = Histories()
         self.tails = Histories()
+        self.yields = Yields()
+        self.trending, self.newest = Pool(self._trend), Pool(self._birth)
         self.observed_events = 0
         self.counted_s = 0.0
         self._gain = dict(zip(spec.kinds, spec.gains, strict=True))
@@ -118,6 +122,21 @@ class CausalState:
         self.seen_N = np.concatenate([self.seen_N, np.zeros(len(fresh), bool)])
         for name in COUNTERS:
             getattr(self, name).grow(len(self.categories) if name == "by_category" else len(self.items))
+        self._touch(np.arange(len(self.items) - len(fresh), len(self.items)))
+
+    def _touch(self, rows: NDArray[np.int64]) -> None:
+        self.trending.touch(rows)
+        self.newest.touch(rows)
+
+    def _trend(self, at_s: float, row_P: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        """Positive events lately, at every half-life; -inf for an item without any."""
+        sum_P = self.positive.summed(at_s, row_P)
+        return np.where(sum_P > 0, sum_P, -np.inf)
+
+    def _birth(self, at_s: float, row_P: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        """When an item was born; -inf while it is not born yet, or where nobody knows."""
+        born_s_P = self.born_s_N if row_P is None else self.born_s_N[row_P]
+        return np.where(born_s_P <= at_s, born_s_P, -np.inf)
 
     # ---- events in
 
@@ -172,6 +191,7 @@ class CausalState:
         self.positive.add(row_P, ones_P, at_s_P)
         self.by_category.add(self.category_N[row_P], ones_P, at_s_P)
         self.pair_count.add(row_P, ones_P, at_s_P)
+        self._touch(row_E)
         self._pair(batch.part(batch.past_E))
 
     def _pair(self, batch: EventBatch) -> None:
@@ -243,6 +263,7 @@ class CausalState:
             "counted": np.array([self.counted_s]),
             **self.pairs.arrays("pairs", len(self.items)),
             **self.follows.arrays("follows", len(self.items)),
+            **self.yields.arrays("yield"),
             **history,
             **{f"tail.{name}": values for name, values in tails.items()},
         }
@@ -280,6 +301,7 @@ class CausalState:
             getattr(state, name).restore(name, arrays)
         state.pairs.restore("pairs", arrays)
         state.follows.restore("follows", arrays)
+        state.yields.restore("yield", arrays)
         state.histories.restore(names["users"], arrays)
         tails = {name.removeprefix("tail."): values for name, values in arrays.items() if name.startswith("tail.")}
         state.tails.restore(names["tail_users"], tails)

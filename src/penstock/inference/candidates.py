@@ -1,11 +1,12 @@
-"""Where candidates come from: several cheap sources, taken in turns, before the ranking head orders them.
+"""Where candidates come from: several cheap sources, merged by what each was worth, before the head orders them.
 
 Ranking every item would be exact and too slow beyond some hundreds; one source alone would never show a new item
-(co-occurrence) or a surprising one (popularity).
+(co-occurrence) or a surprising one (popularity). Every source keeps FLOOR of the places, so that a new item is met by
+the head before anybody could choose it; the other places go where most hits are expected (features.yields).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -14,10 +15,13 @@ from numpy.typing import NDArray
 
 from penstock.features.history import History
 from penstock.features.state import PAIR_TAIL, CausalState, seconds
+from penstock.features.yields import Yields
 from penstock.inference.scorer import UserContext
 
 POPULAR, FRESH, TOGETHER, AGAIN, TASTE, REST = "popular", "fresh", "together", "again", "taste", "catalogue"
 SOURCES = (TASTE, TOGETHER, POPULAR, FRESH, AGAIN)
+FLOOR = 0.05
+"""Share of the places that each source gets at least, as far as it has items."""
 
 
 class Retrieving(Protocol):
@@ -40,65 +44,112 @@ class Retrieving(Protocol):
 
 @dataclass(frozen=True)
 class Candidates:
-    """Item ids, and the source that named each first."""
+    """Rows of distinct items, the most promising first, and the source that named each.
 
-    items: list[str]
-    source: dict[str, str]
+    `user_E`: the vector of the user's past, None where there is none.
+    """
+
+    row_C: NDArray[np.int64]
+    source_C: list[str]
+    user_E: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.row_C)
 
 
-def find_candidates(
-    scorer: Retrieving, user: UserContext, at: datetime, count: int, allowed_N: NDArray[np.bool_]
-) -> Candidates:
+class Allowed:
+    """Which items may be shown, asked for some rows at a time: most requests exclude a handful, not half of them.
+
+    Args:
+        state: an item that is born after `at_s` is never allowed.
+        excluded: rows left out.
+        mask_N: True where an item may be shown, of all N items; None where nothing more is asked of them.
+    """
+
+    def __init__(
+        self,
+        state: CausalState,
+        at_s: float,
+        excluded: NDArray[np.int64] | None = None,
+        mask_N: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self._born_s_N, self.at_s, self.mask_N = state.born_s_N, at_s, mask_N
+        self._excluded = np.zeros(0, np.int64) if excluded is None else excluded
+
+    def of(self, row_P: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """True where a row may be shown."""
+        allowed_P = ~(self._born_s_N[row_P] > self.at_s)
+        if self.mask_N is not None:
+            allowed_P &= self.mask_N[row_P]
+        if len(self._excluded):
+            allowed_P &= ~np.isin(row_P, self._excluded)
+        return allowed_P
+
+    def rows(self) -> NDArray[np.int64]:
+        """Every row that may be shown."""
+        row_N = np.arange(len(self._born_s_N))
+        return row_N[self.of(row_N)]
+
+    def reach(self, count: int) -> int:
+        """How long a list must be so that `count` of it are left: as the catalogue, where a mask may leave few."""
+        return count + len(self._excluded) if self.mask_N is None else len(self._born_s_N)
+
+    def at_most(self, count: int) -> bool:
+        """Whether no more than `count` items may be shown; a large catalogue without a mask is not looked through."""
+        if self.mask_N is None and len(self._born_s_N) > 4 * (count + len(self._excluded)):
+            return False
+        return len(self.rows()) <= count
+
+
+def find_candidates(scorer: Retrieving, user: UserContext, at: datetime, count: int, allowed: Allowed) -> Candidates:
     """At most `count` of the allowed items for `user` at `at`.
 
-    Without a history: popular and fresh items only. With a query: every allowed item, since the text decides.
+    Without a history: popular and fresh items only. With a query, or where no more than `count` items are allowed:
+    every allowed item.
     """
     state, history, at_s = scorer.state, scorer.history_of(user), seconds(at)
-    if not allowed_N.any():
-        return Candidates([], {})
-    source = dict(in_turns(source_lists(scorer, history, at_s, count), allowed_N, count))
-    if user.query or (len(history) and int(allowed_N.sum()) <= count):
-        for row in np.flatnonzero(allowed_N).tolist():
-            source.setdefault(row, REST)
-    names = {state.items[row]: name for row, name in source.items()}
-    return Candidates(list(names), names)
+    user_E = scorer.user_vector(history, at_s) if len(history) else None
+    lists = source_lists(scorer, history, at_s, count, allowed, user_E)
+    found = replace(merged(lists, count, state.yields), user_E=user_E)
+    if user.query or (len(history) and allowed.at_most(count)):
+        rest_C = np.setdiff1d(allowed.rows(), found.row_C)
+        row_C = np.concatenate([found.row_C, rest_C])
+        return Candidates(row_C, found.source_C + [REST] * len(rest_C), user_E)
+    return found
 
 
-def source_lists(scorer: Retrieving, history: History, at_s: float, count: int) -> dict[str, NDArray[np.int64]]:
-    """At most `count` rows from each source, best first, in the order in which the sources take turns."""
+def source_lists(
+    scorer: Retrieving,
+    history: History,
+    at_s: float,
+    count: int,
+    allowed: Allowed | None = None,
+    user_E: NDArray[np.float32] | None = None,
+) -> dict[str, NDArray[np.int64]]:
+    """At most `count` allowed rows from each source, best first. `user_E`: the user's vector, where it is known."""
     state = scorer.state
-    lists = {POPULAR: popular(state, at_s, count), FRESH: fresh(state, at_s, count)}
-    if not len(history):
-        return lists
-    return {
-        TOGETHER: together(state, history, at_s, count),
-        TASTE: scorer.nearest(scorer.user_vector(history, at_s), min(count, len(state.items))),
-        AGAIN: again(history, count),
-        **lists,
-    }
-
-
-def popular(state: CausalState, at_s: float, count: int) -> NDArray[np.int64]:
-    """Rows of the items with most positive events lately, best first; never those without any."""
-    recent_N = state.positive.at(at_s, np.arange(len(state.items))).sum(1)
-    best = np.argsort(-recent_N, kind="stable")[:count]
-    return np.asarray(best[recent_N[best] > 0], np.int64)
-
-
-def fresh(state: CausalState, at_s: float, count: int) -> NDArray[np.int64]:
-    """Rows of the items born last, newest first; items whose birth is unknown are left out."""
-    born_s_N = np.where(state.born_s_N <= at_s, state.born_s_N, np.nan)
-    known = np.flatnonzero(~np.isnan(born_s_N))
-    return known[np.argsort(-born_s_N[known], kind="stable")[:count]]
+    wanted = count if allowed is None else allowed.reach(count)
+    lists = {POPULAR: state.trending.top(at_s, wanted), FRESH: state.newest.top(at_s, wanted)}
+    if len(history):
+        user_E = scorer.user_vector(history, at_s) if user_E is None else user_E
+        lists |= {
+            TOGETHER: together(state, history, at_s, wanted),
+            TASTE: scorer.nearest(user_E, min(wanted, len(state.items))),
+            AGAIN: again(history, wanted),
+        }
+    if allowed is not None:
+        lists = {name: row_P[allowed.of(row_P)] for name, row_P in lists.items()}
+    return {name: row_P[:count] for name, row_P in lists.items()}
 
 
 def together(state: CausalState, history: History, at_s: float, count: int) -> NDArray[np.int64]:
     """Rows of the items that others took beside this user's recent ones, strongest first."""
     recent = history.last(PAIR_TAIL)
-    weight_LK = 1.0 / (state.pair_count.at(at_s, recent.row_L)[:, :1] + 1.0)
-    strength_N = state.pairs.weighted_rows(recent.row_L, weight_LK, at_s, len(state.items))[:, 0]
-    best = np.argsort(-strength_N, kind="stable")[:count]
-    return np.asarray(best[strength_N[best] > 0], np.int64)
+    weight_L = 1.0 / (state.pair_count.at(at_s, recent.row_L)[:, 0] + 1.0)
+    column_P, count_P, owner_P = state.pairs.entries(recent.row_L, at_s)
+    row_U, place_P = np.unique(column_P, return_inverse=True)
+    strength_U = np.bincount(place_P, count_P * weight_L[owner_P], minlength=len(row_U))
+    return np.asarray(row_U[np.argsort(-strength_U, kind="stable")][:count], np.int64)
 
 
 def again(history: History, count: int) -> NDArray[np.int64]:
@@ -106,17 +157,25 @@ def again(history: History, count: int) -> NDArray[np.int64]:
     return np.array(list(dict.fromkeys(history.row_L[::-1].tolist()))[:count], np.int64)
 
 
-def in_turns(
-    lists: dict[str, NDArray[np.int64]], allowed_N: NDArray[np.bool_], count: int
-) -> Iterator[tuple[int, str]]:
-    """Up to `count` distinct allowed rows with their source, one from each list in turn."""
-    waiting: dict[str, Iterator[int]] = {name: iter(rows[allowed_N[rows]].tolist()) for name, rows in lists.items()}
-    taken: set[int] = set()
-    while waiting and len(taken) < count:
-        for name in list(waiting):
-            row = next((row for row in waiting[name] if row not in taken), None)
-            if row is None:
-                del waiting[name]
-            elif len(taken) < count:
-                taken.add(row)
-                yield row, name
+def merged(lists: Mapping[str, NDArray[np.int64]], count: int, yields: Yields) -> Candidates:
+    """Up to `count` distinct rows: each source's floor, then whatever is expected to hit most often.
+
+    A row that several sources name counts the sum of its rates, and goes by the name of the strongest.
+    """
+    if not any(len(row_P) for row_P in lists.values()):
+        return Candidates(np.zeros(0, np.int64), [])
+    names = list(lists)
+    row_Q = np.concatenate([lists[name] for name in names])
+    rate_Q = np.concatenate([yields.rates(name, count)[: len(lists[name])] for name in names])
+    floor = int(FLOOR * count)
+    first_Q = np.concatenate([np.arange(len(lists[name])) < floor for name in names])
+    source_Q = np.repeat(np.arange(len(names)), [len(lists[name]) for name in names])
+    row_U, place_Q = np.unique(row_Q, return_inverse=True)
+    value_U = np.bincount(place_Q, rate_Q)
+    # Above every rate, which are shares of requests: what stands on a floor comes in first.
+    kept_U = np.bincount(place_Q, first_Q) > 0
+    order_U = np.argsort(-(value_U + 10.0 * kept_U), kind="stable")[:count]
+    strongest_Q = np.lexsort((-rate_Q, place_Q))
+    best_U = source_Q[strongest_Q[np.searchsorted(place_Q[strongest_Q], np.arange(len(row_U)))]]
+    order_U = order_U[np.argsort(-value_U[order_U], kind="stable")]
+    return Candidates(row_U[order_U], [names[source] for source in best_U[order_U].tolist()])

@@ -79,8 +79,13 @@ class RankEngine:
         top = np.argpartition(-score_N, count - 1)[:count]
         return np.asarray(top[np.argsort(-score_N[top], kind="stable")])
 
-    def scores(self, examples: Examples, asked_RT: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Scores [R, C], -inf where padded."""
+    def scores(
+        self,
+        examples: Examples,
+        asked_RT: NDArray[np.float32] | None = None,
+        known_RE: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Scores [R, C], -inf where padded. `known_RE`: the users' vectors, where they were made already."""
         width = max(examples.row_RC.shape[1], 1)
         step = max(1, CELLS_PER_RUN // width)
         out_RC = np.empty(examples.row_RC.shape, np.float32)
@@ -88,7 +93,8 @@ class RankEngine:
             part = slice(start, start + step)
             some = examples.take(part)
             past = (some.past_row_RL, some.past_kind_RL, some.past_age_RL, some.past_mask_RL)
-            user_RE = self.user_vectors(*past, None if asked_RT is None else asked_RT[part])
+            asked = None if asked_RT is None else asked_RT[part]
+            user_RE = self.user_vectors(*past, asked) if known_RE is None else known_RE[part]
             out_RC[part] = self.rank.run(
                 user=user_RE,
                 past=self.vector_NE[some.past_row_RL],

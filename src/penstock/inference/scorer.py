@@ -13,11 +13,16 @@ from safetensors.numpy import load_file
 from penstock.errors import BundleError, DataError
 from penstock.features.examples import Examples, past_arrays
 from penstock.features.history import History
+from penstock.features.pool import best_rows
 from penstock.features.state import CausalState, seconds
 from penstock.inference.bundle import Bundle, load_bundle
 from penstock.inference.engine import RankEngine, TextEngine
+from penstock.inference.index import VectorIndex
 from penstock.inference.sessions import Session
 from penstock.text import item_texts
+
+QUERIES = 64
+"""Users whose vectors the index is fitted to."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,27 @@ class Scored:
     score: float
     parts: dict[str, float] = field(default_factory=dict)
     source: str = ""
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """Scores [C] of rows [C], and their features [C, F] by `names`."""
+
+    row_C: NDArray[np.int64]
+    score_C: NDArray[np.float32]
+    feature_CF: NDArray[np.float32]
+    names: tuple[str, ...]
+
+    def standing_out(self, place_K: NDArray[np.int64]) -> list[dict[str, float]]:
+        """For each place, the three features in which it is furthest above the others, in deviations."""
+        mean_F, deviation_F = self.feature_CF.mean(0), np.maximum(self.feature_CF.std(0), 1e-6)
+        lift_KF = (self.feature_CF[place_K] - mean_F) / deviation_F
+        best_K3 = np.argsort(-lift_KF, axis=1, kind="stable")[:, :3].tolist()
+        lifts = lift_KF.tolist()
+        return [
+            {self.names[index]: round(lift[index], 2) for index in best if lift[index] > 0.5}
+            for lift, best in zip(lifts, best_K3, strict=True)
+        ]
 
 
 class Scorer:
@@ -61,6 +87,7 @@ class Scorer:
         text_width = int(bundle.manifest["model"]["text_width"])
         self.engine = RankEngine(folder / "user.onnx", folder / "rank.onnx", vector_NE, text_width, device)
         self._unit_NE = _unit(vector_NE)
+        self._index: VectorIndex | None = None
         self.categories = [name or "" for name in self.items["category"].to_list()]
         self.titles = self.items["title"].to_list()
 
@@ -74,19 +101,36 @@ class Scorer:
         if self.task == "rank":
             self.state.observe(events)
 
-    def add_items(self, catalogue: pl.DataFrame) -> int:
-        """Make new items recommendable, from their text alone. Returns how many were new."""
-        fresh = catalogue.filter(~pl.col("item_id").is_in(self.state.items))
-        if fresh.is_empty():
+    def encode_items(self, catalogue: pl.DataFrame) -> NDArray[np.float32]:
+        """Item vectors [B, E] from their text alone; needs no lock."""
+        if catalogue.is_empty():
+            return np.zeros((0, self.engine.vector_NE.shape[1]), np.float32)
+        return self.text.encode(item_texts(catalogue))[1]
+
+    def add_items(self, catalogue: pl.DataFrame, vector_BE: NDArray[np.float32] | None = None) -> int:
+        """Make new items recommendable, from their text alone. Returns how many were new.
+
+        Args:
+            vector_BE: what `encode_items` made of `catalogue`; made here when None.
+        """
+        new_B = np.array([item not in self.state.row_of for item in catalogue["item_id"].to_list()], bool)
+        if not new_B.any():
             return 0
-        vector_BE = self.text.encode(item_texts(fresh))[1]
+        fresh = catalogue.filter(pl.Series(new_B))
+        vector_FE = self.encode_items(fresh) if vector_BE is None else vector_BE[new_B]
         self.state.add_items(fresh)
-        self.engine.vector_NE = np.concatenate([self.engine.vector_NE, vector_BE])
-        self._unit_NE = np.concatenate([self._unit_NE, _unit(vector_BE)])
+        self.engine.vector_NE = np.concatenate([self.engine.vector_NE, vector_FE])
+        self._unit_NE = np.concatenate([self._unit_NE, _unit(vector_FE)])
+        if self._index is not None:
+            self._index.add(vector_FE)
         self.items = pl.concat([self.items, fresh.select(self.items.columns)])
         self.categories += [name or "" for name in fresh["category"].to_list()]
         self.titles += fresh["title"].to_list()
         return len(fresh)
+
+    def directions(self, row_C: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Item vectors of unit length [C, E]."""
+        return self._unit_NE[row_C]
 
     def history_of(self, user: UserContext) -> History:
         """The past that the request is judged by, oldest first."""
@@ -109,31 +153,53 @@ class Scorer:
         Raises:
             DataError: a candidate is not in the catalogue.
         """
-        history, at_s = self.history_of(user), seconds(at)
         row_C = self._rows(candidates)
         if not len(row_C):
             return []
+        scored = self.score(user, row_C, at)
+        best = np.argsort(-scored.score_C, kind="stable")[:k]
+        parts = scored.standing_out(best) if explain else [{} for _ in best]
+        return [
+            Scored(self.state.items[row_C[place]], float(scored.score_C[place]), part)
+            for place, part in zip(best, parts, strict=True)
+        ]
+
+    def score(
+        self, user: UserContext, row_C: NDArray[np.int64], at: datetime, user_E: NDArray[np.float32] | None = None
+    ) -> RowScores:
+        """Scores of distinct rows for `user` at `at`, and the features that they come from.
+
+        Args:
+            user_E: the user's vector without a query, where it is known already.
+        """
+        history, at_s = self.history_of(user), seconds(at)
         feature_CF = self.state.features(history, row_C, at_s)
         asked = self.text.encode([user.query])[0] if user.query else None
-        score_C = self.engine.scores(one_request(self.state, history, row_C, feature_CF, at_s), asked)[0]
-        best = np.argsort(-score_C, kind="stable")[:k]
-        names = self.state.spec.names
-        return [
-            Scored(
-                self.state.items[row_C[place]],
-                float(score_C[place]),
-                _standing_out(names, feature_CF[place], feature_CF) if explain else {},
-            )
-            for place in best
-        ]
+        request = one_request(self.state, history, row_C, feature_CF, at_s)
+        known_1E = user_E[None] if user_E is not None and asked is None else None
+        score_C = self.engine.scores(request, asked, known_1E)[0]
+        return RowScores(row_C, score_C, feature_CF, self.state.spec.names)
+
+    def describe(self, row: int) -> dict[str, Any]:
+        """item_id, title and category of one item."""
+        return {"item_id": self.state.items[row], "title": self.titles[row], "category": self.categories[row] or None}
 
     def user_vector(self, history: History, at_s: float) -> NDArray[np.float32]:
         """The user's vector [E]."""
         return self.engine.user_vector(history, self.state.spec.history_length, at_s)
 
     def nearest(self, vector_E: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        """Rows of the `count` items with the largest dot product, best first."""
-        return self.engine.nearest(vector_E, count)
+        """Rows of the `count` items with the largest dot product, best first; nearly all of them, see index."""
+        if self._index is None:
+            self._index = VectorIndex(self.engine.vector_NE, self._queries())
+        return self._index.nearest(vector_E, count)
+
+    def _queries(self) -> NDArray[np.float32]:
+        """Vectors of some of the users that came last."""
+        histories, length, at_s = self.state.histories, self.state.spec.history_length, self.state.counted_s
+        users = histories.users()[-QUERIES:]
+        vectors = [self.engine.user_vector(histories.of(user), length, at_s) for user in users]
+        return np.array(vectors, np.float32).reshape(len(users), self.engine.vector_NE.shape[1])
 
     def similar(self, item_id: str, k: int) -> list[tuple[str, float]]:
         """The `k` items closest to `item_id` by cosine, itself left out.
@@ -144,7 +210,7 @@ class Scorer:
         row = int(self._rows([item_id])[0])
         cosine_N = self._unit_NE @ self._unit_NE[row]
         cosine_N[row] = -np.inf
-        best = np.argsort(-cosine_N, kind="stable")[: min(k, len(cosine_N) - 1)]
+        best = best_rows(cosine_N, min(k, len(cosine_N) - 1))
         return [(self.state.items[index], float(cosine_N[index])) for index in best]
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
@@ -185,12 +251,3 @@ def one_request(
 def _unit(vector_NE: NDArray[np.float32]) -> NDArray[np.float32]:
     length_N1 = np.linalg.norm(vector_NE, axis=1, keepdims=True)
     return np.asarray(vector_NE / np.maximum(length_N1, 1e-9), np.float32)
-
-
-def _standing_out(
-    names: tuple[str, ...], feature_F: NDArray[np.float32], feature_CF: NDArray[np.float32]
-) -> dict[str, float]:
-    """The three features in which this candidate is furthest above the others, in deviations."""
-    lift_F = (feature_F - feature_CF.mean(0)) / np.maximum(feature_CF.std(0), 1e-6)
-    best = np.argsort(-lift_F, kind="stable")[:3]
-    return {names[index]: round(float(lift_F[index]), 2) for index in best if lift_F[index] > 0.5}

@@ -15,6 +15,7 @@ import polars as pl
 
 from penstock.data.dataset import Dataset, read_dataset
 from penstock.data.expectations import validate_snapshot
+from penstock.data.posted_items import with_posted
 from penstock.data.quarantine import list_quarantine, quarantine_rows, quarantine_snapshot
 from penstock.data.snapshot import close_snapshot, list_snapshots, read_snapshot, recent_snapshots
 from penstock.data.state import State
@@ -130,8 +131,9 @@ def stopped(manifest: SnapshotManifest, outcome: Outcome, error: PenstockError) 
 
 
 def dataset_of(settings: Settings) -> Dataset:
-    """The catalogue and what is known of the data; its events are history, not this round's."""
-    return read_dataset(settings.data.dir, settings.data.max_text_chars)
+    """The catalogue, posted items included, and what is known of the data; its events are history, not this round's."""
+    dataset = read_dataset(settings.data.dir, settings.data.max_text_chars)
+    return replace(dataset, catalogue=with_posted(dataset.catalogue, opened(settings)))
 
 
 def learn(settings: Settings, manifest: SnapshotManifest, validated: Validated) -> Trained:

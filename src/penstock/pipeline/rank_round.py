@@ -23,6 +23,7 @@ from penstock.features.state import CausalState
 from penstock.inference.engine import RankEngine, TextEngine
 from penstock.inference.scorer import Scorer, one_request
 from penstock.pipeline.measures import LATENCY_CANDIDATES, folder_mb, largest_difference, median_ms
+from penstock.pipeline.source_probe import YieldProbe
 from penstock.pipeline.stages import Stages
 from penstock.settings import Settings
 from penstock.text import item_texts
@@ -160,6 +161,7 @@ class RankRound:
         ranked = [RankedRequests(scaled_loss=[]) for _ in engines]
         rankers = [self._ranker(one, out) for one, out in zip(engines, ranked, strict=True)]
         makers = [ListMaker(self.state, one, self.settings.service.candidates) for one in engines]
+        yields = YieldProbe(self.state, engine, self.settings.service.candidates)
         kinds = RequestKinds(self.state, gates)
         every = max(1, len(self._held_requests) // gates.list_requests)
         users: list[str] = []
@@ -169,7 +171,7 @@ class RankRound:
             self._held_requests,
             self.settings.features.refresh,
             self._sampler(1),
-            Probe(rankers, [kinds], makers, every),
+            Probe(rankers, [kinds], [*makers, yields], every),
             users,
         )
         for ranker in rankers:
@@ -279,14 +281,14 @@ class Probe:
     """Shows each request that led to something to the rankers, before it is learned from.
 
     Args:
-        notes: what takes note of every such request; lists: what makes the list of one in `every` of them.
+        notes: what takes note of every such request; lists: what asks the candidate sources for one in `every` of them.
     """
 
     def __init__(
         self,
         rankers: list[Ranker],
         notes: Sequence[RequestKinds] = (),
-        lists: Sequence[ListMaker] = (),
+        lists: Sequence[ListMaker | YieldProbe] = (),
         every: int = 1,
     ) -> None:
         self.rankers, self.notes, self.lists, self.every = rankers, notes, lists, every

@@ -33,7 +33,7 @@ def recommended(
         "past": [
             [state.items[row], state.spec.kinds[kind], at_s] for row, kind, at_s in zip(rows, kinds, times, strict=True)
         ],
-        "items": [[item["item_id"], item["score"], item["source"]] for item in answer["items"]],
+        "items": [[item["item_id"], item["score"], item["source"], item["propensity"]] for item in answer["items"]],
         "loaded_seq": served.loaded_seq,
         "seq": served.seq,
     }

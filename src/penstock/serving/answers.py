@@ -140,7 +140,8 @@ def install_watch(app: FastAPI, telemetry: Telemetry) -> None:
 
 
 def _detail(item: dict[str, Any]) -> dict[str, str]:
-    where = [str(part) for part in item["loc"] if part not in ("body", "batch", "event")]
+    inside = item["loc"][1:] if item["loc"][:1] == ("body",) else item["loc"]
+    where = [str(part) for part in inside if part not in ("batch", "event")]
     found = "nothing" if item["type"] == "missing" else ascii(item.get("input"))
     if item["type"] == "json_invalid":
         where, found = [], str(item.get("ctx", {}).get("error", "other text"))

@@ -35,11 +35,14 @@ class PastEvent(Strict):
 
 
 class Filters(Strict):
-    """What may be shown. `category`: any of these, all when empty; `exclude`: item ids never to be shown."""
+    """What may be shown. `category`: any of these, all when empty; `exclude`: item ids never to be shown.
+
+    `exclude_seen`: leave out what the user had; left out itself, as the data says (`data.repeats`).
+    """
 
     category: list[Text] = Field(default=[], max_length=MAX_FILTER)
     exclude: list[Text] = Field(default=[], max_length=MAX_FILTER)
-    exclude_seen: bool = False
+    exclude_seen: bool | None = None
 
 
 class RecommendationRequest(Strict):
@@ -114,6 +117,34 @@ Events = Annotated[Annotated[EventBatch, Tag("batch")] | Annotated[EventIn, Tag(
 """One event or a batch; told apart by the key `events`, so that an error speaks of the form that was meant."""
 
 
+Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Attribute = Annotated[Text, Field(max_length=2_000)] | bool | Whole | Number
+
+
+class NewItem(Strict):
+    """One item of the catalogue; `attributes` is what business rules speak of."""
+
+    item_id: Id
+    title: Annotated[Name, Field(max_length=20_000)]
+    body: Query | None = None
+    category: Annotated[Name, Field(max_length=256)] | None = None
+    published_at: AwareDatetime | None = Field(default=None, description="now when absent")
+    attributes: dict[Text, Attribute | list[Attribute] | None] = Field(default={}, max_length=100)
+
+
+class NewItems(Strict):
+    """Items to take into the catalogue; at most service.max_batch. An id that is known already changes nothing."""
+
+    items: list[NewItem] = Field(min_length=1)
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"items": [{"item_id": "i901", "title": "Wool blanket, undyed", "category": "outdoor"}]}]
+        }
+    )
+
+
 class ClassificationRequest(Strict):
     """Texts to label."""
 
@@ -158,7 +189,10 @@ class Answer(BaseModel):
 
 
 class RecommendedItem(BaseModel):
-    """One placement. `why`: short reasons; `features`: what stands out, in deviations from the other candidates."""
+    """One placement. `why`: short reasons; `features`: what stands out, in deviations from the other candidates.
+
+    `propensity`: the probability, over the service's dice, that this item stands at this place for this request.
+    """
 
     item_id: str
     title: str
@@ -167,6 +201,7 @@ class RecommendedItem(BaseModel):
     source: str = Field(description="where the candidate came from")
     why: list[str]
     features: dict[str, float]
+    propensity: float = Field(description="send it back with the events that follow")
 
 
 class Recommendations(Answer):
@@ -190,6 +225,7 @@ class Recommendations(Answer):
                             "source": "together",
                             "why": ["often taken together with what you had recently"],
                             "features": {"cooccurrence_cosine": 3.1},
+                            "propensity": 1.0,
                         }
                     ],
                 }
@@ -212,6 +248,13 @@ class EventsAccepted(Answer):
     accepted: int
     duplicates: int
     rejected: list[RejectedEvent]
+
+
+class ItemsAccepted(Answer):
+    """What became of them: what counts as accepted is on disk, and recommendable when `version` is not null."""
+
+    accepted: int
+    known: int
 
 
 class SimilarItem(BaseModel):

@@ -23,9 +23,11 @@ from penstock.serving.console_routes import console_routes
 from penstock.serving.decisions import Decisions
 from penstock.serving.docs_page import docs_page
 from penstock.serving.explain_routes import explain_routes
+from penstock.serving.item_routes import item_routes
 from penstock.serving.keeper import Chore, Keeper
 from penstock.serving.limits import Door, is_local
 from penstock.serving.operations import decision_routes, health_routes
+from penstock.serving.policy import Policy
 from penstock.serving.rollout import Rollouts
 from penstock.serving.rollout_routes import rollout_routes
 from penstock.serving.routes import v1_routes
@@ -74,9 +76,10 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.add_middleware(Guard, keyring=keyring, refuse=refuse, clock=runtime.clock)
     install_watch(app, telemetry)
     app.include_router(access_routes(runtime, keyring))
-    app.include_router(v1_routes(runtime, settings.service, telemetry, answers, rollouts))
+    app.include_router(v1_routes(runtime, settings.service, telemetry, answers, rollouts, Policy.of(settings.policy)))
     app.include_router(rollout_routes(runtime, rollouts))
     app.include_router(explain_routes(runtime))
+    app.include_router(item_routes(runtime, settings))
     app.include_router(decision_routes(runtime, partial(_status, runtime, settings)))
     app.include_router(health_routes(runtime, telemetry))
     app.include_router(console_routes(runtime, settings))
@@ -88,6 +91,7 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
 def open_runtime(settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Runtime:
     """The runtime of a real service: state database, registry, journal, onnxruntime; `clock` is the present, UTC."""
     from penstock.data.journal import Journal
+    from penstock.data.posted_items import PostedItems
     from penstock.data.state import open_state
     from penstock.registry.store import open_registry
 
@@ -95,7 +99,7 @@ def open_runtime(settings: Settings, clock: Callable[[], datetime] = lambda: dat
     registry = open_registry(settings, state)
     journal = Journal(state, settings.data)
     decisions = Decisions(registry, state)
-    return Runtime(registry, journal, Scorer.load, settings.service.poll_s, state, decisions, clock)
+    return Runtime(registry, journal, Scorer.load, settings.service.poll_s, state, decisions, clock, PostedItems(state))
 
 
 def serve(settings: Settings) -> None:

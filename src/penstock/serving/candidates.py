@@ -7,11 +7,12 @@ from penstock.inference.candidates import (
     REST,
     TASTE,
     TOGETHER,
+    Allowed,
     Candidates,
     again,
     find_candidates,
-    fresh,
-    popular,
+    merged,
+    source_lists,
     together,
 )
 
@@ -22,10 +23,11 @@ __all__ = [
     "REST",
     "TASTE",
     "TOGETHER",
+    "Allowed",
     "Candidates",
     "again",
     "find_candidates",
-    "fresh",
-    "popular",
+    "merged",
+    "source_lists",
     "together",
 ]

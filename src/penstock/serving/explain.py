@@ -80,8 +80,14 @@ def _request(answered: Answered, titles: dict[str, str]) -> dict[str, Any]:
         "clicked_at": None if answered.clicked_at is None else answered.clicked_at.isoformat(),
         **{name: body.get(name) for name in ("k", "query", "filters", "labels")},
         "items": [
-            {"item_id": item, "title": titles.get(item), "score": score, "source": source}
-            for item, score, source in body.get("items", [])
+            {
+                "item_id": item,
+                "title": titles.get(item),
+                "score": score,
+                "source": source,
+                "propensity": (*rest, None)[0],
+            }
+            for item, score, source, *rest in body.get("items", [])
         ],
     }
 
@@ -172,7 +178,7 @@ def _followed(state: State, answered: Answered) -> list[dict[str, Any]]:
 def _influence(state: State, scorer: Any, answered: Answered, titles: dict[str, str]) -> dict[str, Any]:
     _bring_to(state, scorer, answered)
     body, at = answered.body, answered.at
-    shown = [(item, score) for item, score, _ in body["items"] if item in scorer.state.row_of]
+    shown = [(item, score) for item, score, *_ in body["items"] if item in scorer.state.row_of]
     items = [item for item, _ in shown]
     past = _past(scorer, answered)
     user = UserContext(None if body["given"] else answered.user_id, past if body["given"] else None, body["query"])
@@ -197,7 +203,7 @@ def _influence(state: State, scorer: Any, answered: Answered, titles: dict[str, 
             "same_scores": difference is not None and difference <= SAME,
             "largest_difference": difference,
             "past_events": len(past),
-            "unknown_items": [item for item, _, _ in body["items"] if item not in scorer.state.row_of],
+            "unknown_items": [item for item, *_ in body["items"] if item not in scorer.state.row_of],
             "items": [
                 {
                     "item_id": item,

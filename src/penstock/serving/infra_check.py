@@ -21,8 +21,7 @@ import polars as pl
 from penstock.errors import PenstockError
 from penstock.inference.scorer import Scorer, UserContext
 from penstock.records import EVENT_COLUMNS
-from penstock.serving.candidates import find_candidates
-from penstock.serving.policy import allowed_items
+from penstock.serving.candidates import Allowed, find_candidates
 from penstock.serving.ports import ScorerLike
 from penstock.serving.runtime import Runtime
 
@@ -101,11 +100,12 @@ def _recommended(scorer: ScorerLike, request: dict[str, Any], faults: list[str])
         name = user.user_id or "a request without a user"
         for _ in range(REPEATS):
             started, now = time.perf_counter(), datetime.now(UTC)
-            allowed_N = allowed_items(scorer, user, now, (), (), False)
-            found = find_candidates(scorer, user, now, int(request["candidates"]), allowed_N)
-            ranked = scorer.rank(user, found.items, now, int(request["k"])) if found.items else []
+            allowed = Allowed(scorer.state, now.timestamp())
+            found = find_candidates(scorer, user, now, int(request["candidates"]), allowed)
+            names = [scorer.state.items[row] for row in found.row_C]
+            ranked = scorer.rank(user, names, now, int(request["k"])) if names else []
             taken_ms.append((time.perf_counter() - started) * 1e3)
-        wanted = min(int(request["k"]), len(found.items))
+        wanted = min(int(request["k"]), len(found))
         if wanted == 0:
             faults.append(f"{name}: no item to recommend")
         if len({one.item_id for one in ranked}) != wanted:

@@ -1,6 +1,6 @@
 """What the service asks of the layers below it, as protocols, so that tests can hand in small fakes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from penstock.features.history import History
 from penstock.features.state import CausalState
-from penstock.inference.scorer import Scored, UserContext
+from penstock.inference.scorer import RowScores, Scored, UserContext
 
 
 class ScorerLike(Protocol):
@@ -28,6 +28,14 @@ class ScorerLike(Protocol):
     def rank(self, user: UserContext, candidates: list[str] | None, at: datetime, k: int) -> list[Scored]:
         """The best `k` of `candidates`, best first."""
 
+    def score(
+        self, user: UserContext, row_C: NDArray[np.int64], at: datetime, user_E: NDArray[np.float32] | None = None
+    ) -> RowScores:
+        """Scores of distinct rows; `user_E`: the user's vector, where it is known already."""
+
+    def describe(self, row: int) -> dict[str, Any]:
+        """item_id, title and category of one item."""
+
     def history_of(self, user: UserContext) -> History:
         """The past that a request is judged by, oldest first."""
 
@@ -42,6 +50,15 @@ class ScorerLike(Protocol):
 
     def classify(self, texts: list[str]) -> NDArray[np.float32]:
         """Probabilities [B, labels]."""
+
+    def encode_items(self, catalogue: pl.DataFrame) -> NDArray[np.float32]:
+        """Vectors [B, E] of items from their text; needs no lock."""
+
+    def add_items(self, catalogue: pl.DataFrame, vector_BE: NDArray[np.float32] | None = None) -> int:
+        """Make new items recommendable; known ones are left as they are. Returns how many were new."""
+
+    def directions(self, row_C: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors of unit length [C, E]: a dot product of two is how alike the items are."""
 
     def observe(self, events: pl.DataFrame) -> None:
         """Take events into live counters and histories."""
@@ -69,6 +86,16 @@ class JournalLike(Protocol):
 
     def pending(self) -> int:
         """Events that no snapshot holds yet."""
+
+
+class PostedLike(Protocol):
+    """The part of data.posted_items.PostedItems that the service uses."""
+
+    def append(self, items: Sequence[Mapping[str, Any]], now: datetime) -> int:
+        """Keep the items whose id is new; durable when it returns. Returns how many those are."""
+
+    def read(self, since_seq: int) -> tuple[pl.DataFrame, int]:
+        """Items posted after `since_seq` as records.CATALOGUE_COLUMNS, and the number to go on from."""
 
 
 class PointerLike(Protocol):

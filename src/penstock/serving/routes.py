@@ -1,19 +1,18 @@
 """The routes under /v1 that answer from the served version and take events in."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
 
-from penstock.errors import DataError
-from penstock.inference.scorer import Scored, UserContext
 from penstock.serving import api
 from penstock.serving.answer_log import AnswerLog
 from penstock.serving.answered import classified, recommended
 from penstock.serving.answers import Problematic, json_answer, named, request_id
-from penstock.serving.candidates import REST, Candidates, find_candidates
-from penstock.serving.policy import allowed_items, why
+from penstock.serving.policy import Policy
+from penstock.serving.recommend import recommend_from as recommend_from
+from penstock.serving.recommend import user_of
 from penstock.serving.rollout import Rollouts
 from penstock.serving.runtime import Runtime, Served
 from penstock.serving.telemetry import Telemetry
@@ -35,13 +34,18 @@ EVENT_EXAMPLES: dict[str, Any] = {
 
 
 def v1_routes(
-    runtime: Runtime, settings: ServiceSettings, telemetry: Telemetry, answers: AnswerLog, rollouts: Rollouts
+    runtime: Runtime,
+    settings: ServiceSettings,
+    telemetry: Telemetry,
+    answers: AnswerLog,
+    rollouts: Rollouts,
+    policy: Policy,
 ) -> APIRouter:
     """Recommendations, events, similar items, classifications."""
     router = APIRouter(prefix="/v1", responses=FAILURES)
 
     @router.post("/recommendations", response_model=api.Recommendations, summary="Best items for a user")
-    def recommend(request: Request, body: api.RecommendationRequest) -> Response:
+    async def recommend(request: Request, body: api.RecommendationRequest) -> Response:
         _check_k(body.k, settings)
         served = runtime.current()
         _check_task(served, "rank")
@@ -49,12 +53,16 @@ def v1_routes(
 
         def rank(version: Served, shadow: bool) -> dict[str, Any]:
             with version.lock:
-                answer = recommend_from(version, body, settings.candidates, now)
+                answer = recommend_from(version, body, settings.candidates, now, policy)
                 if answers.enabled and not shadow:
-                    answers.put(recommended(request_id(request), version, _user(body, now), body, answer, now))
+                    answers.put(recommended(request_id(request), version, user_of(body, now), body, answer, now))
             return answer
 
-        served, answer = rollouts.answer(request_id(request), body.user_id, served, rank)
+        # Milliseconds on the loop are cheaper than a thread's turn; encoding text, filtering a catalogue, or asking a
+        # second version are not.
+        asked = request_id(request), body.user_id, served, rank
+        slow = body.query or body.filters.category or rollouts.active
+        served, answer = await run_in_threadpool(rollouts.answer, *asked) if slow else rollouts.answer(*asked)
         for item in answer["items"]:
             telemetry.recommended.labels(item["source"]).inc()
         return json_answer(named(request, served) | answer)
@@ -86,7 +94,8 @@ def v1_routes(
             if item_id not in served.scorer.state.row_of:
                 raise Problematic(404, "unknown_item", f"version {served.version} knows no item {item_id!a}")
             near = served.scorer.similar(item_id, k)
-            items = [_item(served, other) | {"cosine": cosine} for other, cosine in near]
+            rows = served.scorer.state.row_of
+            items = [served.scorer.describe(rows[other]) | {"cosine": cosine} for other, cosine in near]
         return json_answer(named(request, served) | {"item_id": item_id, "items": items})
 
     @router.get("/users", response_model=api.Users, summary="Some users with a history, to try out")
@@ -114,45 +123,6 @@ def v1_routes(
         return json_answer(named(request, served) | {"results": results})
 
     return router
-
-
-def recommend_from(served: Served, body: api.RecommendationRequest, count: int, now: datetime) -> dict[str, Any]:
-    """A version's answer, without what names it; the caller holds the lock."""
-    scorer, user = served.scorer, _user(body, now)
-    unknown = [event.item_id for event in body.history or [] if event.item_id not in scorer.state.row_of]
-    if unknown:
-        raise DataError(
-            f"history: version {served.version} knows no item {unknown[0]!a} ({len(unknown)} such); leave it out, "
-            "or wait for a version that learned it"
-        )
-    wanted = body.filters
-    allowed_N = allowed_items(scorer, user, now, wanted.category, wanted.exclude, wanted.exclude_seen)
-    found = find_candidates(scorer, user, now, max(count, body.k), allowed_N)
-    ranked = scorer.rank(user, found.items, now, body.k) if found.items else []
-    known = len(scorer.history_of(user)) > 0
-    return {"known_user": known, "items": [_placed(served, scored, found, known) for scored in ranked]}
-
-
-def _user(body: api.RecommendationRequest, now: datetime) -> UserContext:
-    if body.history is None:
-        return UserContext(user_id=body.user_id, history=None if body.user_id else (), query=body.query)
-    past = tuple((event.item_id, event.kind, event.at or now) for event in body.history)
-    return UserContext(history=past, query=body.query)
-
-
-def _placed(served: Served, scored: Scored, found: Candidates, known: bool) -> dict[str, Any]:
-    source = found.source.get(scored.item_id, REST)
-    return _item(served, scored.item_id) | {
-        "score": scored.score,
-        "source": source,
-        "why": why(scored, source, newcomer=not known),
-        "features": scored.parts,
-    }
-
-
-def _item(served: Served, item_id: str) -> dict[str, Any]:
-    row = served.scorer.items.row(served.scorer.state.row_of[item_id], named=True)
-    return {"item_id": item_id, "title": row["title"], "category": row["category"]}
 
 
 def _check_k(k: int, settings: ServiceSettings) -> None:

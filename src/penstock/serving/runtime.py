@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from penstock.errors import BundleError, PenstockError
 from penstock.inference.scorer import UserContext
 from penstock.records import EVENT_COLUMNS
-from penstock.serving.ports import AcceptedLike, JournalLike, PointerLike, ScorerLike
+from penstock.serving.candidates import Allowed, find_candidates
+from penstock.serving.ports import AcceptedLike, JournalLike, PointerLike, PostedLike, ScorerLike
+from penstock.serving.rules import JudgedItems
 
 log = logging.getLogger(__name__)
 PAGE = 5_000
@@ -35,7 +37,8 @@ class NotReady(PenstockError):
 class Served:
     """One loaded version. Hold `lock` while using `scorer`.
 
-    `seq`: the last journal entry it has seen; `loaded_seq`: the last one before it began to answer.
+    `seq`, `items_seq`: the last journal entry and the last posted item it has seen; `loaded_seq`: the last entry before
+    it began to answer; `judged`: what the business rules say of its items, None until a policy asks.
     """
 
     version: str
@@ -44,6 +47,8 @@ class Served:
     loaded_at: datetime
     seq: int = 0
     loaded_seq: int = 0
+    items_seq: int = 0
+    judged: JudgedItems | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -73,6 +78,7 @@ class Runtime:
         load: verifies a bundle folder and brings it up; raises BundleError.
         state, decisions: the state database and what carries a person's decision; for the routes, unused here.
         clock: the present, UTC.
+        posted: items that came in through the service, None where none can.
     """
 
     def __init__(
@@ -84,8 +90,10 @@ class Runtime:
         state: Any = None,
         decisions: Any = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        posted: PostedLike | None = None,
     ) -> None:
         self.registry: Any = registry
+        self.posted = posted
         self.journal, self.state, self.decisions, self.clock = journal, state, decisions, clock
         self.counts = SwapCounts()
         self.failure: LoadFailure | None = None
@@ -127,6 +135,27 @@ class Runtime:
                 self._follow(served)
         return accepted
 
+    def take_in(self, items: list[dict[str, Any]]) -> int:
+        """Keep new items durably, then make the served version know them. Returns how many were new."""
+        assert self.posted is not None
+        added = self.posted.append(items, self.clock())
+        served = self._served
+        if served is not None:
+            self._learn_items(served)
+        return added
+
+    def _learn_items(self, served: Served) -> None:
+        """Encode what was posted since, without the lock, and add it: an answer waits for the adding only."""
+        if self.posted is None or served.scorer.task != "rank":
+            return
+        items, seq = self.posted.read(served.items_seq)
+        if items.is_empty():
+            return
+        vector_BE = served.scorer.encode_items(items)
+        with served.lock:
+            served.scorer.add_items(items, vector_BE)
+            served.items_seq = max(served.items_seq, seq)
+
     def poll(self) -> bool:
         """Look at the registry once; True when another version serves now.
 
@@ -137,6 +166,7 @@ class Runtime:
             self.poll_error = None
             served = self._served
             if served is not None:
+                self._learn_items(served)
                 with served.lock:
                     self._follow(served)
             if pointer is None or self._is_known(pointer[0], pointer[1]):
@@ -197,6 +227,7 @@ class Runtime:
                 "register the bundle again"
             )
         fresh = Served(number, digest, scorer, self.clock())
+        self._learn_items(fresh)
         self._replay(fresh)
         fresh.loaded_seq = fresh.seq
         _warm(scorer, self.clock())
@@ -260,6 +291,7 @@ def _warm(scorer: ScorerLike, now: datetime) -> None:
     items = scorer.items["item_id"].head(16).to_list()
     past = tuple((item, "click", now) for item in items[:2])
     ranked = scorer.rank(UserContext(history=past, query="warm up"), items, now, len(items))
+    find_candidates(scorer, UserContext(history=past), now, len(items), Allowed(scorer.state, now.timestamp()))
     _check_finite("scores", np.array([scored.score for scored in ranked]))
 
 

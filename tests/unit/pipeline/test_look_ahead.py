@@ -21,7 +21,7 @@ from penstock.evaluation.baselines import Popularity
 from penstock.evaluation.prequential import RankedRequests
 from penstock.features.examples import Refresh, walk
 from penstock.features.state import CausalState, FeatureSpec
-from penstock.inference.candidates import AGAIN, FRESH, POPULAR, TASTE, TOGETHER, find_candidates, source_lists
+from penstock.inference.candidates import AGAIN, FRESH, POPULAR, TASTE, TOGETHER, Allowed, find_candidates, source_lists
 from penstock.inference.engine import RankEngine
 from penstock.inference.scorer import UserContext
 from penstock.pipeline.backtest import Backtest, engine_of
@@ -193,7 +193,7 @@ def sources_before(backtest: Backtest) -> dict[Any, dict[str, list[Any]]]:
                 continue
             user = UserContext(user_id=asked.request["user_id"])
             lists = source_lists(scorer, asked.history, asked.at_s, 8)
-            union = find_candidates(scorer, user, at, 12, np.ones(len(state.items), bool)).items
+            union = find_candidates(scorer, user, at, 12, Allowed(state, asked.at_s)).row_C.tolist()
             found[asked.request["user_id"], at] = {**{k: v.tolist() for k, v in lists.items()}, "union": union}
     return found
 

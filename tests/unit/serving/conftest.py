@@ -8,6 +8,7 @@ from serving_fakes import NOW, PARAMS, FakeDecisions, FakeJournal, FakeRegistry,
 from whole_bench import Whole, bring_up, weights_digest
 
 from penstock.data.journal import Journal
+from penstock.data.posted_items import PostedItems
 from penstock.data.state import open_state
 from penstock.registry.mlflow_backend import MlflowBackend
 from penstock.registry.store import open_registry
@@ -26,17 +27,19 @@ def settings() -> Settings:
 def make_world(tmp_path: Path, settings: Settings) -> Iterator[Callable[..., World]]:
     opened: list[TestClient] = []
 
-    def make(champion: str | None = "first", task: str = "rank") -> World:
+    def make(champion: str | None = "first", task: str = "rank", changes: dict | None = None) -> World:
+        own = settings.override(changes or {})
         registry, journal = FakeRegistry(tmp_path), FakeJournal()
         scorers = {name: FakeScorer(name, task) for name in ("first", "second")}
         decisions = FakeDecisions(registry)
-        runtime = Runtime(registry, journal, loader(scorers), 60.0, None, decisions, lambda: NOW)
+        posted = PostedItems(open_state(f"sqlite:///{tmp_path}/items.db"))
+        runtime = Runtime(registry, journal, loader(scorers), 60.0, None, decisions, lambda: NOW, posted)
         if champion is not None:
             registry.serve("1", champion)
             assert runtime.poll()
-        client = TestClient(create_app(runtime, settings), raise_server_exceptions=False)
+        client = TestClient(create_app(runtime, own), raise_server_exceptions=False)
         opened.append(client)
-        return World(runtime, registry, journal, scorers, decisions, settings, client)
+        return World(runtime, registry, journal, scorers, decisions, own, client)
 
     yield make
     for client in opened:

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from penstock.errors import ApprovalError, BundleError, RegistryError
 from penstock.features.history import EMPTY, History
 from penstock.features.state import CausalState, FeatureSpec, seconds
-from penstock.inference.scorer import Scored, UserContext
+from penstock.inference.scorer import RowScores, Scored, UserContext
 from penstock.records import AT, EVENT_COLUMNS, GateReport, GateResult
 from penstock.serving.runtime import Runtime
 from penstock.settings import Settings
@@ -58,6 +58,18 @@ class FakeScorer:
         self.state = CausalState(SPEC)
         self.state.add_items(self.items)
 
+    def encode_items(self, catalogue: pl.DataFrame) -> np.ndarray:
+        return np.ones((len(catalogue), 3), np.float32)
+
+    def add_items(self, catalogue: pl.DataFrame, vector_BE: np.ndarray | None = None) -> int:
+        fresh = catalogue.filter(~pl.col("item_id").is_in(self.state.items))
+        self.state.add_items(fresh)
+        self.items = pl.concat([self.items, fresh.select(self.items.columns)])
+        return len(fresh)
+
+    def directions(self, row_C: np.ndarray) -> np.ndarray:
+        return np.eye(3, dtype=np.float32)[row_C % 3]
+
     def observe(self, events: pl.DataFrame) -> None:
         assert events.columns == list(EVENT_COLUMNS)
         self.seen += events["event_id"].to_list()
@@ -76,15 +88,18 @@ class FakeScorer:
 
     def rank(self, user: UserContext, candidates: list[str] | None, at: datetime, k: int) -> list[Scored]:
         names = self.state.items if candidates is None else candidates
-        row_C = np.array([self.state.row_of[name] for name in names], np.int64)
+        scored = self.score(user, np.array([self.state.row_of[name] for name in names], np.int64), at)
+        order = np.argsort(-scored.score_C, kind="stable")[:k]
+        return [Scored(names[c], float(scored.score_C[c])) for c in order]
+
+    def score(self, user: UserContext, row_C: np.ndarray, at: datetime, user_E: np.ndarray | None = None) -> RowScores:
         feature_CF = self.state.features(self.history_of(user), row_C, seconds(at))
         columns = [SPEC.names.index(name) for name in ("popularity_24h", "cooccurrence_cosine", "category_affinity")]
         score_C = feature_CF[:, columns] @ np.array([1.0, 2.0, 3.0]) - row_C * 1e-3
-        order = np.argsort(-score_C, kind="stable")[:k]
-        return [
-            Scored(names[c], float(score_C[c]), {SPEC.names[f]: round(float(feature_CF[c, f]), 2) for f in columns})
-            for c in order
-        ]
+        return RowScores(row_C, score_C, feature_CF, SPEC.names)
+
+    def describe(self, row: int) -> dict[str, Any]:
+        return {name: self.items[name][row] for name in ("item_id", "title", "category")}
 
     def user_vector(self, history: History, at_s: float) -> np.ndarray:
         return np.bincount(history.row_L % 3, minlength=3).astype(np.float32)

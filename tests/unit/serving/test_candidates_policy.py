@@ -8,8 +8,10 @@ from serving_fakes import NOW, FakeJournal, FakeScorer, event
 from penstock.errors import DataError
 from penstock.inference.scorer import Scored, UserContext
 from penstock.records import EVENT_COLUMNS
-from penstock.serving.candidates import AGAIN, FRESH, POPULAR, REST, TASTE, TOGETHER, find_candidates
+from penstock.serving.api import Filters
+from penstock.serving.candidates import FRESH, POPULAR, REST, TASTE, TOGETHER, Allowed, Candidates, find_candidates
 from penstock.serving.policy import allowed_items, why
+from penstock.serving.runtime import Served
 
 
 @pytest.fixture
@@ -26,58 +28,89 @@ def scorer() -> FakeScorer:
     return scorer
 
 
-def everything(scorer: FakeScorer) -> np.ndarray:
-    return np.ones(len(scorer.state.items), bool)
+def everything(scorer: FakeScorer) -> Allowed:
+    return Allowed(scorer.state, NOW.timestamp())
 
 
-def test_sources_take_turns_and_name_their_items(scorer: FakeScorer) -> None:
-    found = find_candidates(scorer, UserContext(user_id="u1"), NOW, 8, everything(scorer))
-    assert len(found.items) == len(set(found.items)) == 8
-    assert found.source["i12"] == TOGETHER
-    assert found.source["i9"] == AGAIN
-    assert found.source["i15"] == POPULAR
-    assert found.source["i0"] in (FRESH, TASTE)
+def served(scorer: FakeScorer) -> Served:
+    return Served("1", scorer.digest, scorer, NOW)
+
+
+def names(scorer: FakeScorer, found: Candidates) -> list[str]:
+    return [scorer.state.items[row] for row in found.row_C]
+
+
+def test_every_source_has_a_place_and_names_its_items(scorer: FakeScorer) -> None:
+    found = find_candidates(scorer, UserContext(user_id="u1"), NOW, 40, everything(scorer))
+    source = dict(zip(names(scorer, found), found.source_C, strict=True))
+    assert len(source) == len(found) == 40
+    assert source["i12"] == TOGETHER
+    assert source["i15"] == POPULAR
+    assert {FRESH, TASTE} <= set(source.values())
+    assert found.user_E is not None
+
+
+def test_places_go_where_most_was_found_before(scorer: FakeScorer) -> None:
+    user, rows = UserContext(user_id="u1"), everything(scorer)
+    for _ in range(200):
+        scorer.state.yields.observe({TASTE: np.arange(40), FRESH: np.arange(40)}, range(40))
+        scorer.state.yields.observe({FRESH: np.arange(40)}, [])
+    found = find_candidates(scorer, user, NOW, 20, rows)
+    assert found.source_C.count(TASTE) > found.source_C.count(FRESH)
+    assert "i0" in names(scorer, found), "the newest keeps its place"
+    for _ in range(2000):
+        scorer.state.yields.observe({TASTE: np.arange(40)}, [])
+    later = find_candidates(scorer, user, NOW, 20, rows)
+    assert later.source_C.count(FRESH) > later.source_C.count(TASTE)
 
 
 def test_a_stranger_gets_popular_and_fresh_only(scorer: FakeScorer) -> None:
     found = find_candidates(scorer, UserContext(user_id="nobody"), NOW, 6, everything(scorer))
-    assert found.items == ["i9", "i0", "i12", "i1", "i15", "i2"]
-    assert set(found.source.values()) == {POPULAR, FRESH}
+    assert {"i9", "i12", "i15", "i0"} <= set(names(scorer, found))
+    assert set(found.source_C) == {POPULAR, FRESH}
+    assert found.user_E is None
 
 
 def test_what_is_not_allowed_is_in_no_source(scorer: FakeScorer) -> None:
-    allowed = everything(scorer)
-    allowed[[9, 12, 0]] = False
-    for user in (UserContext(user_id="u1"), UserContext()):
-        found = find_candidates(scorer, user, NOW, 60, allowed)
-        assert not {"i9", "i12", "i0"} & set(found.items)
-    assert find_candidates(scorer, UserContext(user_id="u1"), NOW, 60, ~everything(scorer)).items == []
+    count = len(scorer.state.items)
+    mask_N = np.ones(count, bool)
+    mask_N[[9, 12, 0]] = False
+    for allowed in (
+        Allowed(scorer.state, NOW.timestamp(), mask_N=mask_N),
+        Allowed(scorer.state, NOW.timestamp(), np.array([9, 12, 0])),
+    ):
+        for user in (UserContext(user_id="u1"), UserContext()):
+            found = find_candidates(scorer, user, NOW, 60, allowed)
+            assert not {"i9", "i12", "i0"} & set(names(scorer, found))
+            assert len(found) == count - 3
+    nothing = Allowed(scorer.state, NOW.timestamp(), mask_N=np.zeros(count, bool))
+    assert not len(find_candidates(scorer, UserContext(user_id="u1"), NOW, 60, nothing))
 
 
 def test_a_small_catalogue_is_ranked_whole_for_a_known_user(scorer: FakeScorer) -> None:
     found = find_candidates(scorer, UserContext(user_id="u1"), NOW, 200, everything(scorer))
-    assert len(found.items) == 60
+    assert len(found) == len(set(found.row_C.tolist())) == 60
 
 
 def test_a_query_looks_at_every_item(scorer: FakeScorer) -> None:
     found = find_candidates(scorer, UserContext(user_id="u1", query="tent"), NOW, 5, everything(scorer))
-    assert len(found.items) == 60
-    assert list(found.source.values()).count(REST) == 55
+    assert len(found) == 60
+    assert found.source_C.count(REST) == 55
 
 
 def test_filters_combine(scorer: FakeScorer) -> None:
-    allowed = allowed_items(scorer, UserContext(user_id="u1"), NOW, ["outdoor"], ["i0", "gone"], True)
-    names = [scorer.state.items[row] for row in np.flatnonzero(allowed)]
-    assert names[:4] == ["i3", "i6", "i12", "i15"], "outdoor is every third; i0 excluded, i9 seen"
+    wanted = Filters(category=["outdoor"], exclude=["i0", "gone"], exclude_seen=True)
+    allowed = allowed_items(served(scorer), UserContext(user_id="u1"), NOW, wanted)
+    found = [scorer.state.items[row] for row in allowed.rows()]
+    assert found[:4] == ["i3", "i6", "i12", "i15"], "outdoor is every third; i0 excluded, i9 seen"
     with pytest.raises(DataError, match="categories are books, kitchen, outdoor"):
-        allowed_items(scorer, UserContext(), NOW, ["garden"], [], False)
+        allowed_items(served(scorer), UserContext(), NOW, Filters(category=["garden"]))
 
 
 def test_an_item_of_unknown_age_is_allowed_one_of_tomorrow_is_not(scorer: FakeScorer) -> None:
     scorer.state.born_s_N[:2] = [np.nan, (NOW + timedelta(days=1)).timestamp()]
-    allowed = allowed_items(scorer, UserContext(), NOW, [], [], False)
-    assert allowed[0]
-    assert not allowed[1]
+    allowed = allowed_items(served(scorer), UserContext(), NOW, Filters())
+    assert allowed.of(np.array([0, 1])).tolist() == [True, False]
 
 
 def test_reasons_start_with_the_source_and_do_not_repeat_it() -> None:

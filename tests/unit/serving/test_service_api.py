@@ -297,7 +297,7 @@ def test_a_fault_is_told_without_its_inside(world: World, caplog: pytest.LogCapt
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    world.scorers["first"].rank = broken  # type: ignore[method-assign]
+    world.scorers["first"].score = broken  # type: ignore[method-assign]
     answer = world.client.post("/v1/recommendations", json={})
     assert answer.status_code == 500
     assert answer.json()["request_id"] in answer.json()["error"]["message"]

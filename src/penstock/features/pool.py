@@ -1,0 +1,76 @@
+"""The best rows by a score that changes where it is touched, without looking at every row each time.
+
+A pool keeps several times as many rows as are asked for. A row outside of it can only come in by being touched (an
+event, a new item) or because the rows inside lost more with time; the first is taken in at once, the second when the
+pool is made anew, at the latest after REFRESH_S.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Score = Callable[[float, NDArray[np.int64] | None], NDArray[np.float64]]
+"""Scores at a time in seconds, of some rows or (None) of all; -inf: never offered."""
+
+SIZE = 4096
+TOUCHED = 8192
+REFRESH_S = 60.0
+CACHE_S = 1.0
+
+
+class Pool:
+    """See the module.
+
+    Args:
+        score: higher is better.
+        size: rows kept; a list longer than a quarter of it is made from all rows.
+    """
+
+    def __init__(self, score: Score, size: int = SIZE) -> None:
+        self._score, self.size = score, size
+        self._row_P: NDArray[np.int64] | None = None
+        self._touched: set[int] = set()
+        self._built_s, self._read_s, self._read_count = -np.inf, -np.inf, 0
+        self._top: NDArray[np.int64] | None = None
+
+    def touch(self, row_E: NDArray[np.int64]) -> None:
+        """Note that the scores of these rows changed."""
+        self._top = None
+        if self._row_P is None:
+            return
+        self._touched.update(row_E.tolist())
+        if len(self._touched) > TOUCHED:
+            self._row_P = None
+
+    def top(self, at_s: float, count: int) -> NDArray[np.int64]:
+        """At most `count` rows at `at_s`, best first, equal ones by row; rows of score -inf are left out."""
+        fits = count <= self._read_count and self._read_s <= at_s < self._read_s + CACHE_S
+        if self._top is not None and fits:
+            return self._top[:count]
+        if count * 4 > self.size:
+            return best_rows(self._score(at_s, None), count)
+        if self._row_P is None or not 0.0 <= at_s - self._built_s <= REFRESH_S:
+            row_P = np.sort(best_rows(self._score(at_s, None), self.size))
+            self._built_s = at_s
+        elif self._touched:
+            row_P = np.union1d(self._row_P, np.fromiter(self._touched, np.int64, len(self._touched)))
+        else:
+            row_P = self._row_P
+        self._row_P = row_P
+        self._touched.clear()
+        self._top = row_P[best_rows(self._score(at_s, row_P), count)]
+        self._read_s, self._read_count = at_s, count
+        return self._top
+
+
+def best_rows(score_N: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
+    """Places of the `count` largest scores, best first, equal ones by place; -inf is left out."""
+    if count < len(score_N):
+        edge = np.partition(score_N, len(score_N) - count)[len(score_N) - count]
+        row_P = np.flatnonzero(score_N >= edge)
+    else:
+        row_P = np.arange(len(score_N))
+    row_P = row_P[score_N[row_P] > -np.inf]
+    return np.asarray(row_P[np.argsort(-score_N[row_P], kind="stable")][:count], np.int64)

@@ -1,0 +1,52 @@
+"""The pool against sorting everything."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.features.pool import Pool, best_rows
+
+
+@given(st.lists(st.integers(-3, 3).map(float), max_size=30), st.integers(1, 12))
+def test_the_best_rows_are_those_of_a_stable_sort(values: list[float], count: int) -> None:
+    score_N = np.array([-np.inf if value == -3 else value for value in values])
+    whole = [row for row in np.argsort(-score_N, kind="stable").tolist() if score_N[row] > -np.inf]
+    assert best_rows(score_N, count).tolist() == whole[:count]
+
+
+class Counted:
+    """A table of scores that says how often all of it was read."""
+
+    def __init__(self, rows: int) -> None:
+        self.score_N, self.whole = np.random.default_rng(3).random(rows), 0
+
+    def __call__(self, at_s: float, row_P: np.ndarray | None) -> np.ndarray:
+        self.whole += row_P is None
+        return self.score_N if row_P is None else self.score_N[row_P]
+
+
+def test_a_touched_row_comes_in_at_once_without_looking_at_all_rows() -> None:
+    scores = Counted(1000)
+    pool = Pool(scores, size=40)
+    for at in range(30):
+        row = int(np.argmin(scores.score_N))
+        scores.score_N[row] = 2.0 + at
+        pool.touch(np.array([row]))
+        assert pool.top(100.0 + at, 10).tolist() == np.argsort(-scores.score_N, kind="stable")[:10].tolist()
+    assert scores.whole == 1
+
+
+def test_what_time_changed_is_seen_after_a_minute_and_an_earlier_moment_at_once() -> None:
+    scores = Counted(1000)
+    pool = Pool(scores, size=40)
+    pool.top(100.0, 10)
+    scores.score_N[:] = scores.score_N[::-1].copy()
+    expected = np.argsort(-scores.score_N, kind="stable")[:10].tolist()
+    assert pool.top(161.0, 10).tolist() == expected
+    scores.score_N[:] = scores.score_N[::-1].copy()
+    assert pool.top(50.0, 10).tolist() != expected
+
+
+def test_a_long_list_is_read_from_all_rows() -> None:
+    scores = Counted(1000)
+    assert len(Pool(scores, size=40).top(1.0, 500)) == 500
