@@ -162,7 +162,7 @@ def test_a_challenger_that_fails_costs_no_request_and_is_ended(stage: Stage) -> 
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError("damaged")
 
-    active[1].scorer.rank = broken  # type: ignore[method-assign]
+    active[1].scorer.score = broken  # type: ignore[method-assign]
     assert {stage.ask(user)["version"] for user in USERS[:12]} == {stage.champion}
     stage.rollouts.look(NOW)
     ended = latest(stage.whole.state, rollout.environment)
