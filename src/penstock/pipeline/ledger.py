@@ -62,11 +62,14 @@ def _beat(state: State, lease: leases.Lease, ttl_s: float, done: threading.Event
 
 
 def begin(state: State, round_id: str, manifest: SnapshotManifest) -> None:
-    """Note that a round runs; one that was interrupted keeps the time it first began."""
+    """Note that a round runs; an interrupted one keeps the time it first began, one that had ended begins anew."""
     now = to_micros(datetime.now(UTC))
+    mine = rounds.c.round_id == round_id
     with state.write() as conn:
-        found = conn.execute(sa.select(rounds.c.round_id).where(rounds.c.round_id == round_id)).one_or_none()
-        if found is None:
+        found = conn.execute(sa.select(rounds.c.status).where(mine)).scalar_one_or_none()
+        if found == "done":  # its snapshot was let through after all, or is learned again after an erasure
+            conn.execute(sa.update(rounds).where(mine).values(status="running", started_at=now, ended_at=None))
+        elif found is None:
             values = {"round_id": round_id, "snapshot_id": manifest.snapshot_id, "status": "running"}
             conn.execute(sa.insert(rounds).values(**values, started_at=now))
 

@@ -53,6 +53,22 @@ def test_a_round_that_ends_takes_its_snapshot_with_it_once(small: Settings, mani
         assert conn.execute(sa.select(rounds.c.round_id)).scalars().all() == ["r1"], "both or neither"
 
 
+def test_a_round_begun_anew_begins_now_an_interrupted_one_keeps_its_time(
+    small: Settings, manifest: SnapshotManifest
+) -> None:
+    state = opened(small)
+    times = []
+    for done in (False, True, False):
+        begin(state, "r1", manifest)
+        with state.read() as conn:
+            row = conn.execute(sa.select(rounds)).one()
+        times.append(row.started_at)
+        assert (row.status, row.ended_at) == ("running", None)
+        if done:
+            record(small, state, result_of(manifest, "quarantined"), learned=False)
+    assert times[0] == times[1] < times[2]
+
+
 def test_snapshots_that_a_checkpoint_missed(small: Settings, manifest: SnapshotManifest) -> None:
     state = opened(small)
     record(small, state, result_of(manifest, "failed"), learned=True)
