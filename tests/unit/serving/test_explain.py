@@ -141,7 +141,7 @@ def test_a_request_that_failed_is_kept_as_such(whole: Whole, asked: str, monkeyp
     def broken(*arguments: object) -> None:
         raise RuntimeError("the scorer is broken")
 
-    monkeypatch.setattr(whole.runtime.current().scorer, "rank", broken)
+    monkeypatch.setattr(whole.runtime.current().scorer, "score", broken)
     client = TestClient(whole.client.app, raise_server_exceptions=False)
     answer = client.post("/v1/recommendations", json={"user_id": "u1"})
     assert answer.status_code == 500

@@ -45,14 +45,14 @@ def test_a_caller_beyond_its_rate_is_told_when_to_come_again(world: World) -> No
 def test_more_requests_than_may_be_answered_at_once(world: World) -> None:
     client = limited(world, max_concurrent=1)
     started, go_on = threading.Event(), threading.Event()
-    rank = world.scorers["first"].rank
+    score = world.scorers["first"].score
 
     def slow(*args: Any) -> Any:
         started.set()
         assert go_on.wait(10)
-        return rank(*args)
+        return score(*args)
 
-    world.scorers["first"].rank = slow  # type: ignore[method-assign]
+    world.scorers["first"].score = slow  # type: ignore[method-assign]
     codes: list[int] = []
     first = threading.Thread(target=lambda: codes.append(client.post("/v1/recommendations", json={}).status_code))
     first.start()
