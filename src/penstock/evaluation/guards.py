@@ -46,8 +46,8 @@ def slice_gates(evidence: Evidence, settings: GateSettings, seed: int) -> tuple[
         requests = int(mask_R.sum())
         if requests < settings.slice_min_requests or (users < settings.slice_min_users and not alone):
             why = (
-                f"{requests} requests of {users} users; {settings.slice_min_requests} of {settings.slice_min_users} "
-                "are needed for a verdict"
+                f"{requests} requests of {users} users; {settings.slice_min_requests} of "
+                f"{settings.slice_min_users} users are needed for a verdict"
             )
             stated.append({"name": condition.name, "slice": name, "requests": requests, "users": users, "why": why})
             if settings.too_few == "refuse":
@@ -141,7 +141,7 @@ def anchor_gates(evidence: Evidence, settings: GateSettings, seed: int) -> tuple
 
 
 def _anchor_pairs(anchor: AnchorScores) -> list[tuple[str, str, Floats]]:
-    pairs = [("erosion", "the model of then", anchor.then)]
+    pairs = [("erosion", "the earlier model", anchor.then)]
     return pairs if anchor.champion is None else [("forgetting", "champion", anchor.champion), *pairs]
 
 
