@@ -25,6 +25,7 @@ from penstock.features.decay import DecayedCounts
 from penstock.features.history import Histories, History
 from penstock.features.pool import Pool
 from penstock.features.spec import CATEGORY_HALF_LIVES_H, FeatureSpec
+from penstock.features.staged import staged
 from penstock.features.yields import Yields
 
 __all__ = ["PAIR_TAIL", "CausalState", "EventBatch", "FeatureSpec", "seconds"]
@@ -225,6 +226,7 @@ class CausalState:
         """The features that depend on the item only, at `at_s`: float32 [C, F_item], all N items when rows are None."""
         return item_columns(self, at_s, row_C)
 
+    @staged("features")
     def features(
         self,
         history: History,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.features.history import History
+from penstock.features.staged import staged
 from penstock.features.state import PAIR_TAIL, CausalState, seconds
 from penstock.features.yields import Yields
 from penstock.inference.scorer import UserContext
@@ -101,6 +102,7 @@ class Allowed:
         return len(self.rows()) <= count
 
 
+@staged("candidates")
 def find_candidates(scorer: Retrieving, user: UserContext, at: datetime, count: int, allowed: Allowed) -> Candidates:
     """At most `count` of the allowed items for `user` at `at`.
 

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from penstock.features.examples import Examples, past_arrays
 from penstock.features.history import History
+from penstock.features.staged import staged
 from penstock.inference.sessions import Session
 
 ENCODE_BATCH = 64
@@ -79,6 +80,7 @@ class RankEngine:
         top = np.argpartition(-score_N, count - 1)[:count]
         return np.asarray(top[np.argsort(-score_N[top], kind="stable")])
 
+    @staged("scoring")
     def scores(
         self,
         examples: Examples,

@@ -81,7 +81,7 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.include_router(explain_routes(runtime))
     app.include_router(item_routes(runtime, settings))
     app.include_router(decision_routes(runtime, partial(_status, runtime, settings)))
-    app.include_router(health_routes(runtime, telemetry))
+    app.include_router(health_routes(runtime, telemetry, rollouts))
     app.include_router(console_routes(runtime, settings))
     app.include_router(page_routes())
     _add_docs(app)

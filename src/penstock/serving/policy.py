@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.errors import DataError
+from penstock.features.staged import staged
 from penstock.features.state import seconds
 from penstock.inference.scorer import RowScores, Scored, UserContext
 from penstock.serving.api import Filters
@@ -76,6 +77,10 @@ class Policy:
         rate = settings.epsilon if settings.exploration == "epsilon" else settings.thompson_scale
         return cls(rules, settings.diversity, settings.exploration, rate, settings.explored_per_place)
 
+    def without_dice(self) -> "Policy":
+        """The same rules and diversity, and no exploration: what a shadow shows is then certain."""
+        return Policy(self.rules, self.diversity)
+
     def judged(self, served: Served) -> JudgedItems | None:
         """What the rules say of the version's items, those that came in since included; None without rules."""
         if not self.rules:
@@ -86,6 +91,7 @@ class Policy:
             served.judged.extend(served.scorer.items)
         return served.judged
 
+    @staged("policy")
     def place(self, served: Served, scored: RowScores, k: int, at_s: float) -> Placed:
         """The `k` places: rules move scores, then diversity or exploration chooses."""
         score_C, judged = scored.score_C.astype(np.float64), self.judged(served)
@@ -120,6 +126,7 @@ PLAIN = Policy()
 """No rules, no diversity, no dice: the head's order."""
 
 
+@staged("policy")
 def allowed_items(
     served: Served, user: UserContext, at: datetime, wanted: Filters, judged: JudgedItems | None = None
 ) -> Allowed:
@@ -143,6 +150,7 @@ def allowed_items(
     return Allowed(state, seconds(at), row_X, mask_N)
 
 
+@staged("policy")
 def why(scored: Scored, source: str, newcomer: bool) -> list[str]:
     """Short reasons for one placement, the strongest first.
 

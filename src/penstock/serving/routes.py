@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import Response
 
+from penstock.features.staged import listening
 from penstock.serving import api
 from penstock.serving.answer_log import AnswerLog
 from penstock.serving.answered import classified, recommended
@@ -42,6 +43,7 @@ def v1_routes(
 ) -> APIRouter:
     """Recommendations, events, similar items, classifications."""
     router = APIRouter(prefix="/v1", responses=FAILURES)
+    certain = policy.without_dice()
 
     @router.post("/recommendations", response_model=api.Recommendations, summary="Best items for a user")
     def recommend(request: Request, body: api.RecommendationRequest) -> Response:
@@ -52,12 +54,14 @@ def v1_routes(
 
         def rank(version: Served, shadow: bool) -> dict[str, Any]:
             with version.lock:
-                answer = recommend_from(version, body, settings.candidates, now, policy)
+                answer = recommend_from(version, body, settings.candidates, now, certain if shadow else policy)
                 if answers.enabled and not shadow:
                     answers.put(recommended(request_id(request), version, user_of(body, now), body, answer, now))
             return answer
 
-        served, answer = rollouts.answer(request_id(request), body.user_id, served, rank)
+        with listening(telemetry.observe_stage):
+            served, answer = rollouts.answer(request_id(request), body.user_id, served, rank)
+        telemetry.count_answer(served.version)
         for item in answer["items"]:
             telemetry.recommended.labels(item["source"]).inc()
         return json_answer(named(request, served) | answer)
