@@ -166,7 +166,14 @@ def entries(output: Output, number: str | None, limit: int) -> Answer:
 
     def show(screen: Screen) -> None:
         rows = [
-            [e.seq, e.at.isoformat(" ", "seconds"), e.actor, e.action, e.subject, e.details.get("reason")]
+            [
+                e.seq,
+                e.at.isoformat(" ", "seconds"),
+                e.actor,
+                e.action,
+                e.subject,
+                e.details.get("reason") or e.details.get("error"),
+            ]
             for e in found
         ]
         screen.table(["", "when (UTC)", "who", "what", "to", "reason"], rows)
