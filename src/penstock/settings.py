@@ -41,6 +41,8 @@ class DataSettings(Section):
     max_lateness_days: float = Field(gt=0)
     positive_rating_min: float
     repeats: bool
+    hash_users: bool
+    user_key_file: Path
     max_text_chars: int = Field(gt=0)
     pack_rows: int = Field(ge=1)
     loose_snapshots: int = Field(ge=0)
@@ -64,6 +66,19 @@ class ValidationSettings(Section):
     click_rate_factor: float = Field(gt=1)
     history_snapshots: int = Field(ge=1)
     min_history: int = Field(ge=1)
+    drift_min_history: int = Field(ge=3)
+    drift_z: float = Field(gt=0)
+
+
+class SuspectSettings(Section):
+    max_requests_per_minute: int = Field(ge=1)
+    regular_min_requests: int = Field(ge=3)
+    min_gap_spread: float = Field(ge=0)
+    max_user_gain_per_h: float = Field(gt=0)
+    farm_min_acts: int = Field(ge=0)
+    farm_factor: float = Field(ge=0)
+    shown_share: float = Field(gt=0, le=1)
+    max_share: float = Field(ge=0, le=1)
 
 
 class FeatureSettings(Section):
@@ -300,6 +315,7 @@ class Settings(Section):
     data: DataSettings
     sources: SourceSettings
     validation: ValidationSettings
+    suspects: SuspectSettings
     features: FeatureSettings
     text: TextSettings
     model: ModelSettings

@@ -6,6 +6,7 @@ from penstock.cli import (
     explaining,
     feeding,
     learning,
+    privacy,
     quarantine,
     reference,
     replay,
@@ -33,7 +34,9 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 
 main = Penstock(name="penstock", epilog=EPILOG)
 main.add_section("Running", (*running.COMMANDS, *replay.COMMANDS, *reference.COMMANDS))
-main.add_section("Data", (*data.COMMANDS, *feeding.COMMANDS, *quarantine.COMMANDS, *versioned.COMMANDS))
+main.add_section(
+    "Data", (*data.COMMANDS, *feeding.COMMANDS, *quarantine.COMMANDS, *privacy.COMMANDS, *versioned.COMMANDS)
+)
 main.add_section("Learning", learning.COMMANDS)
 main.add_section(
     "Versions and decisions",

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,6 +46,7 @@ def show(output: Output, number: str) -> Answer:
     data = _brief(version) | {
         "bundle": registry.bundle_dir(version),
         "lineage": asdict(version.lineage),
+        "rows": _rows(registry.bundle_dir(version)),
         "gate_report": None if report is None else report.to_json(),
         "binding": registry.binding(version),
         "gate_report_digest": version.report_digest,
@@ -59,6 +61,12 @@ def _show_version(screen: Screen, data: dict[str, Any]) -> None:
     facts = ("number", "status", "created_at", "digest", "bundle", "report_dir", "binding")
     screen.facts({name: data[name] for name in facts})
     screen.table(["lineage", ""], [[key, value] for key, value in data["lineage"].items() if key != "libraries"])
+    if data["rows"] is not None:
+        seen = data["rows"] | {
+            "snapshots": f"{len(data['rows']['snapshots'])}, the last {data['rows']['snapshots'][-1]}",
+            "refused_snapshots": ", ".join(data["rows"]["refused_snapshots"]) or "none",
+        }
+        screen.table(["rows", ""], [[name.replace("_", " "), value or "none"] for name, value in seen.items()])
     report = data["gate_report"]
     if report is None:
         screen.line("never measured: it cannot be promoted")
@@ -80,6 +88,14 @@ def _show_version(screen: Screen, data: dict[str, Any]) -> None:
     decided += [[one["at"], one["kind"], one["actor"], one["reason"]] for one in data["promotions"]]
     if decided:
         screen.table(["when (UTC)", "decision", "by", "reason"], sorted(decided, key=lambda row: str(row[0])))
+
+
+def _rows(bundle: Path) -> dict[str, Any] | None:
+    """What the version saw of the data; None where its bundle was made without snapshots."""
+    from penstock.inference.bundle import load_bundle
+
+    rows: dict[str, Any] | None = load_bundle(bundle).manifest.get("rows")
+    return rows
 
 
 @command("approve", NUMBER, REASON, ACTOR, SEEN)

@@ -1,14 +1,23 @@
-"""quarantine list, show, replay and waive."""
+"""quarantine list, show, fix, replay and waive."""
 
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from penstock.cli.answer import Answer, Output, command
-from penstock.cli.opened import open_state_only
+from penstock.cli.decisions import ACTOR, REASON
+from penstock.cli.opened import open_state_only, signed
 from penstock.cli.screen import Screen
 from penstock.errors import StateError
+
+if TYPE_CHECKING:
+    from penstock.data.quarantine import Quarantined
+    from penstock.data.state import State
+
+SAMPLES = 3
+"""Rows shown for each reason."""
 
 
 @click.group("quarantine")
@@ -50,54 +59,142 @@ def list_(output: Output, status: str, snapshot: str | None) -> Answer:
     return Answer({"entries": entries, "count": len(entries)}, show)
 
 
-@command("show", click.argument("number", type=int))
-def show(output: Output, number: int) -> Answer:
-    """One entry with its event."""
+@command("show", click.argument("which"))
+def show(output: Output, which: str) -> Answer:
+    """One entry with its event, by its number; or all of a snapshot by its id: each reason with sample rows."""
     from penstock.data.quarantine import list_quarantine
 
     _, state = open_state_only()
-    found = [one for one in list_quarantine(state, None) if one.id == number]
+    if not which.isdigit():
+        return _show_snapshot(list_quarantine(state, None, which), which)
+    found = [one for one in list_quarantine(state, None) if one.id == int(which)]
     if not found:
-        raise StateError(f"quarantine has no entry {number}; `penstock quarantine list --status all` shows all")
+        raise StateError(f"quarantine has no entry {which}; `penstock quarantine list --status all` shows all")
     data = asdict(found[0])
     flat = {name: value for name, value in data.items() if name not in ("event", "reasons")}
     facts = flat | {"reasons": "; ".join(data["reasons"])} | {f"event.{k}": v for k, v in (data["event"] or {}).items()}
     return Answer(data, lambda screen: screen.facts(facts))
 
 
-def _settle(numbers: tuple[int, ...], snapshot: str | None, how: str) -> Answer:
-    from penstock.data.quarantine import list_quarantine, replay, waive
+def _show_snapshot(entries: "list[Quarantined]", snapshot_id: str) -> Answer:
+    from penstock.data.quarantine import by_rule
 
-    if bool(numbers) == bool(snapshot):
-        raise click.UsageError("name entries by their numbers, or all that is held of one snapshot with --snapshot")
-    _, state = open_state_only()
-    ids = list(numbers) or [one.id for one in list_quarantine(state, "held", snapshot)]
-    released = 0
-    if how == "replayed":
-        done = replay(state, ids)
-        entries, released = done.entries, done.released
-    else:
-        entries = waive(state, ids)
-    data = {"status": how, "entries": entries, "released": released}
-    return Answer(data, lambda screen: screen.line(f"{entries} entries {how}, {released} events pending again"))
+    if not entries:
+        raise StateError(f"quarantine holds nothing of snapshot {snapshot_id!r}; `penstock quarantine list` shows all")
+    whole = [reason for one in entries if one.event is None for reason in one.reasons]
+    rules = by_rule(entries, SAMPLES)
+
+    def tell(screen: Screen) -> None:
+        for reason in whole:
+            screen.line(f"refused: {reason}")
+        rows = [
+            [rule.name, rule.rows, one.id, one.event_id, found, _brief(one.event)]
+            for rule in rules
+            for one, found in rule.samples
+        ]
+        screen.table(["rule", "rows", "entry", "event", "reason", "row"], rows)
+
+    data = {
+        "snapshot_id": snapshot_id,
+        "refused": whole,
+        "rules": [
+            {"rule": rule.name, "rows": rule.rows, "samples": [asdict(one) for one, _ in rule.samples]}
+            for rule in rules
+        ],
+    }
+    return Answer(data, tell)
+
+
+def _brief(event: dict[str, Any] | None) -> str:
+    given = {name: value for name, value in (event or {}).items() if value is not None and name != "event_id"}
+    return " ".join(f"{name}={str(value)[:40]}" for name, value in given.items())
 
 
 NUMBERS = click.argument("numbers", type=int, nargs=-1)
 
 
-@command("replay", NUMBERS, SNAPSHOT)
-def replay_(output: Output, numbers: tuple[int, ...], snapshot: str | None) -> Answer:
-    """Make entries pending again, after a fix; the next snapshot takes them."""
-    return _settle(numbers, snapshot, "replayed")
+def _chosen(state: "State", numbers: tuple[int, ...], snapshot: str | None) -> list[int]:
+    from penstock.data.quarantine import list_quarantine
+
+    if bool(numbers) == bool(snapshot):
+        raise click.UsageError("name entries by their numbers, or all that is held of one snapshot with --snapshot")
+    return list(numbers) or [one.id for one in list_quarantine(state, "held", snapshot)]
 
 
-@command("waive", NUMBERS, SNAPSHOT)
-def waive_(output: Output, numbers: tuple[int, ...], snapshot: str | None) -> Answer:
+def _settled(status: str, entries: int, released: int, **more: int) -> Answer:
+    data = {"status": status, "entries": entries, "released": released, **more}
+    return Answer(data, lambda screen: screen.line(f"{entries} entries {status}, {released} events pending again"))
+
+
+@command("replay", NUMBERS, SNAPSHOT, REASON, ACTOR)
+def replay_(output: Output, numbers: tuple[int, ...], snapshot: str | None, reason: str, actor: str | None) -> Answer:
+    """Make entries pending again, after a fix elsewhere; the next snapshot takes them."""
+    from penstock.pipeline.settling import By, replay
+
+    _, state = open_state_only()
+    done = replay(state, _chosen(state, numbers, snapshot), By(signed(state, actor).name, reason))
+    return _settled("replayed", done.entries, done.released)
+
+
+@command("waive", NUMBERS, SNAPSHOT, REASON, ACTOR)
+def waive_(output: Output, numbers: tuple[int, ...], snapshot: str | None, reason: str, actor: str | None) -> Answer:
     """Settle entries without learning from them; a refused snapshot is let through as it is."""
-    return _settle(numbers, snapshot, "waived")
+    from penstock.pipeline.settling import By, waive
+
+    _, state = open_state_only()
+    return _settled("waived", waive(state, _chosen(state, numbers, snapshot), By(signed(state, actor).name, reason)), 0)
 
 
-for _command in (list_, show, replay_, waive_):
+def _maps(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    found = []
+    for text in texts:
+        field, colon, rest = text.partition(":")
+        old, equal, new = rest.partition("=")
+        if not (field and colon and old and equal):
+            raise click.BadParameter(f"{text!r}, expected FIELD:OLD=NEW, for instance kind:clik=click")
+        found.append((field, old, new))
+    return found
+
+
+@command(
+    "fix",
+    NUMBERS,
+    SNAPSHOT,
+    click.option("--map", "maps", multiple=True, callback=_maps, metavar="FIELD:OLD=NEW",
+                 help="Where FIELD holds OLD it becomes NEW; * stands for any value, nothing for none. Repeat it."),
+    click.option("--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 help="Corrected rows: Parquet, CSV or JSON lines with event_id and the columns to replace."),
+    REASON,
+    ACTOR,
+)  # fmt: skip
+def fix_(
+    output: Output,
+    numbers: tuple[int, ...],
+    snapshot: str | None,
+    maps: list[tuple[str, str, str]],
+    file: Path | None,
+    reason: str,
+    actor: str | None,
+) -> Answer:
+    """Correct held events and make those that changed pending again."""
+    from penstock.data.corrections import ValueMap, from_table, mapping, read_corrected
+    from penstock.data.tables import file_sha256
+    from penstock.pipeline.settling import By, fix
+
+    if bool(maps) == bool(file):
+        raise click.UsageError("say what to correct: either --map, or --file")
+    settings, state = open_state_only()
+    ids = _chosen(state, numbers, snapshot)
+    if file is not None:
+        correction, how = from_table(read_corrected(file), str(file)), {"file_sha256": file_sha256(file)}
+    else:
+        correction = mapping([ValueMap(*one) for one in maps])
+        how = {"map": ", ".join(f"{field}:{old}={new}" for field, old, new in maps)}
+    done = fix(state, settings.data, ids, correction, how, By(signed(state, actor).name, reason))
+    return _settled("fixed", done.entries, done.released, changed=done.changed)
+
+
+for _command in (list_, show, fix_, replay_, waive_):
     quarantine.add_command(_command)
 
 COMMANDS = (quarantine,)

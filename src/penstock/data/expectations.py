@@ -4,7 +4,7 @@ The rules are declared in `rules` and `window_rules`; Great Expectations keeps t
 and the two must agree on every count or nothing passes.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,16 @@ import polars as pl
 
 from penstock.data.admission import need_columns
 from penstock.data.expectation_suite import Outcome, run_suite
-from penstock.data.rules import RowRule, broken_counts, checked_table, late, reasons_of, row_rules
+from penstock.data.rules import (
+    RowRule,
+    broken_counts,
+    broken_rows,
+    checked_table,
+    late,
+    reasons_of,
+    refused_rows,
+    row_rules,
+)
 from penstock.data.tables import conform
 from penstock.data.window_rules import WindowRule, window_rules
 from penstock.errors import DataError, EmptyWindow, SchemaError, SnapshotRefused
@@ -46,6 +55,7 @@ def validate_snapshot(
     settings: Settings,
     recent: list[SnapshotManifest],
     docs_dir: Path | None,
+    drift: Sequence[WindowRule] = (),
 ) -> Validation:
     """Judge every row of a snapshot, then the snapshot.
 
@@ -54,6 +64,7 @@ def validate_snapshot(
         catalogue_ids: ids of the items that may occur.
         recent: earlier snapshots that were not refused, oldest first (`snapshot.recent_snapshots`).
         docs_dir: folder for the Data Docs; None: none are written.
+        drift: further bounds on the whole snapshot (`drift.drift_rules`).
 
     Raises:
         SchemaError: a column is missing or has another type, or the rows are not as many as the manifest says.
@@ -64,15 +75,18 @@ def validate_snapshot(
     events = _conformed(events, manifest)
     rules = row_rules(manifest, catalogue_ids, settings)
     bounds, notes = window_rules(events, manifest, recent, settings.validation)
-    counts = broken_counts(events, rules)
+    bounds = [*bounds, *drift]
+    broken = broken_rows(events, rules)
+    counts = broken_counts(broken)
     title = f"snapshot-{manifest.snapshot_id}"
-    outcomes, docs = run_suite(
-        checked_table(events, catalogue_ids), rules, bounds, title, docs_dir, sum(counts.values())
+    checked = checked_table(events, catalogue_ids).with_columns(
+        pl.lit(float(bound.observed)).alias(bound.column) for bound in bounds if bound.column is not None
     )
+    outcomes, docs = run_suite(checked, rules, bounds, title, docs_dir, sum(counts.values()))
     _agree(rules, bounds, counts, outcomes, title)
-    judged = events.with_columns(reasons_of(events, rules))
-    good = judged.filter(pl.col("reasons").list.len() == 0).drop("reasons")
-    bad = judged.filter(pl.col("reasons").list.len() > 0)
+    refused = refused_rows(broken, rules)
+    good, bad = events.filter(~refused), events.filter(refused)
+    bad = bad.with_columns(reasons_of(bad, rules, broken.filter(refused)))
     reasons = [bound.reason for bound in bounds if bound.broken]
     reasons += _share_of_bad(len(bad), len(events), counts, rules, settings.validation.max_bad_row_share)
     return Validation(good, bad, bool(reasons), reasons, docs, good.filter(late(manifest)), counts, notes)

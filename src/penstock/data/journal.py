@@ -15,6 +15,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from penstock.data.admission import Admission, NotAdmitted, need_columns
+from penstock.data.pseudonyms import user_names
 from penstock.data.state import State
 from penstock.data.state import events as table
 from penstock.data.tables import conform
@@ -35,11 +36,15 @@ class Accepted:
 
 
 class Journal:
-    """Accepts events, and hands them on in the order of their acceptance."""
+    """Accepts events, and hands them on in the order of their acceptance.
+
+    `name_of`: turns a user's id into the name that is stored, a pseudonym where data.hash_users is set.
+    """
 
     def __init__(self, state: State, settings: DataSettings) -> None:
         self.state = state
         self._admission = Admission(settings.gains, settings.max_text_chars)
+        self.name_of = user_names(settings)
         self._skew = timedelta(minutes=settings.clock_skew_minutes)
 
     def append(self, events: Sequence[Mapping[str, Any]] | pl.DataFrame, now: datetime) -> Accepted:
@@ -93,7 +98,8 @@ class Journal:
             NotAdmitted: it cannot be one, and why.
         """
         latest = now if sent_at is None else min(now, sent_at)
-        return self._admission.admit(event, now, latest + self._skew, keep_received)
+        row = self._admission.admit(event, now, latest + self._skew, keep_received)
+        return row | {"user_id": self.name_of(row["user_id"])}
 
     def insert(self, conn: sa.Connection, rows: list[dict[str, Any]]) -> int:
         """Accept admitted rows within a transaction; returns how many are new."""

@@ -6,6 +6,7 @@ event: replaying makes all its events pending again, waiving lets it be learned 
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -21,6 +22,8 @@ from penstock.errors import StateError
 from penstock.records import SnapshotManifest, plain_json
 
 Status = Literal["held", "replayed", "waived"]
+Note = Callable[[sa.Connection, list["Quarantined"], dict[str, Any]], None]
+"""Called in the transaction that settles entries, with these and what came of it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,25 @@ class Replayed:
 
     entries: int
     released: int
+
+
+@dataclass(frozen=True)
+class BrokenRule:
+    """A rule, how many rows broke it, and some of them, each with what was found."""
+
+    name: str
+    rows: int
+    samples: list[tuple[Quarantined, str]]
+
+
+def by_rule(entries: list[Quarantined], samples: int) -> list[BrokenRule]:
+    """Rows by the rule they broke, the most broken first."""
+    found: dict[str, list[tuple[Quarantined, str]]] = {}
+    for entry in entries:
+        for reason in entry.reasons if entry.event is not None else []:
+            found.setdefault(reason.split(":")[0], []).append((entry, reason))
+    rules = [BrokenRule(name, len(rows), rows[:samples]) for name, rows in found.items()]
+    return sorted(rules, key=lambda rule: (-rule.rows, rule.name))
 
 
 def quarantine_rows(
@@ -105,42 +127,62 @@ def list_quarantine(state: State, status: Status | None = "held", snapshot_id: s
         return [_quarantined(row) for row in conn.execute(query)]
 
 
-def replay(state: State, ids: list[int]) -> Replayed:
+def replay(state: State, ids: list[int], note: Note | None = None) -> Replayed:
     """Make what these entries hold pending again, after a fix of the catalogue, the settings or the code.
+
+    Args:
+        note: writes down, in the same transaction, who did it and why.
 
     Raises:
         StateError: an entry is unknown or not held; nothing is released then.
     """
-    released = 0
     with state.write() as conn:
-        for entry in _held(conn, ids):
-            mine = events_table.c.snapshot_id == entry.snapshot_id
-            if entry.event is None:
-                waived = sa.select(table.c.event_id).where(
-                    table.c.snapshot_id == entry.snapshot_id, table.c.event_id.is_not(None), table.c.status == "waived"
-                )
-                mine &= events_table.c.event_id.not_in(waived)
-                _settle(conn, (table.c.snapshot_id == entry.snapshot_id) & (table.c.status == "held"), "replayed")
-            else:
-                mine &= events_table.c.event_id == entry.event_id
-                _settle(conn, table.c.id == entry.id, "replayed")
-            released += conn.execute(sa.update(events_table).where(mine).values(snapshot_id=None)).rowcount
-    return Replayed(len(set(ids)), released)
+        entries = held_entries(conn, ids)
+        released = sum(release(conn, entry) for entry in entries)
+        if note is not None:
+            note(conn, entries, {"released": released})
+    return Replayed(len(entries), released)
 
 
-def waive(state: State, ids: list[int]) -> int:
+def waive(state: State, ids: list[int], note: Note | None = None) -> int:
     """Settle entries without replaying them; a refused snapshot is then learned from as it is.
+
+    Args:
+        note: writes down, in the same transaction, who did it and why.
 
     Raises:
         StateError: an entry is unknown or not held; nothing is settled then.
     """
     with state.write() as conn:
-        entries = _held(conn, ids)
+        entries = held_entries(conn, ids)
         for entry in entries:
             _settle(conn, table.c.id == entry.id, "waived")
             if entry.event is None:
                 set_status(conn, entry.snapshot_id, "closed", ("quarantined",))
+        if note is not None:
+            note(conn, entries, {})
     return len(entries)
+
+
+def release(conn: sa.Connection, entry: Quarantined) -> int:
+    """Make what an entry holds pending again, in the caller's transaction; how many events that are."""
+    mine = released_by(entry)
+    which = table.c.id == entry.id
+    if entry.event is None:
+        which = (table.c.snapshot_id == entry.snapshot_id) & (table.c.status == "held")
+    _settle(conn, which, "replayed")
+    return int(conn.execute(sa.update(events_table).where(mine).values(snapshot_id=None)).rowcount)
+
+
+def released_by(entry: Quarantined) -> sa.ColumnElement[bool]:
+    """The events that replaying an entry makes pending: its row, or what of its snapshot nobody waived."""
+    mine = events_table.c.snapshot_id == entry.snapshot_id
+    if entry.event is not None:
+        return mine & (events_table.c.event_id == entry.event_id)
+    waived = sa.select(table.c.event_id).where(
+        table.c.snapshot_id == entry.snapshot_id, table.c.event_id.is_not(None), table.c.status == "waived"
+    )
+    return mine & events_table.c.event_id.not_in(waived)
 
 
 def is_waived(state: State, snapshot_id: str) -> bool:
@@ -148,8 +190,12 @@ def is_waived(state: State, snapshot_id: str) -> bool:
     return any(entry.event is None for entry in list_quarantine(state, "waived", snapshot_id))
 
 
-def _held(conn: sa.Connection, ids: list[int]) -> list[Quarantined]:
-    """The entries of these ids, whole snapshots first, so that their rows count as settled with them."""
+def held_entries(conn: sa.Connection, ids: list[int]) -> list[Quarantined]:
+    """The entries of these ids, whole snapshots first, so that their rows count as settled with them.
+
+    Raises:
+        StateError: an entry is unknown or not held.
+    """
     found = {row.id: _quarantined(row) for row in conn.execute(sa.select(table).where(table.c.id.in_(ids)))}
     for number in ids:
         if number not in found or found[number].status != "held":

@@ -45,6 +45,7 @@ events = sa.Table(
     sa.Column("received_at", sa.BigInteger, nullable=False),
     sa.Column("snapshot_id", sa.Text),
     sa.Index("events_by_snapshot", "snapshot_id", "at"),
+    sa.Index("events_by_user", "user_id"),
     sqlite_autoincrement=True,
 )
 

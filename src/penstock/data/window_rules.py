@@ -20,15 +20,19 @@ SIGMAS = 3.0
 
 @dataclass(frozen=True)
 class WindowRule:
-    """One bound on the whole snapshot, in both forms; `observed` must lie in [low, high]."""
+    """One bound on the whole snapshot, in both forms; `observed` must lie in [low, high].
+
+    `column`: where `checked_table` holds `observed` in every row, for an expectation that no column of events fits.
+    """
 
     name: str
     expectation: str
     arguments: dict[str, Any]
-    observed: int
-    low: int
-    high: int
+    observed: float
+    low: float
+    high: float
     explained: str
+    column: str | None = None
 
     @property
     def broken(self) -> bool:
@@ -38,7 +42,10 @@ class WindowRule:
     @property
     def reason(self) -> str:
         """What was found, and what was expected."""
-        return f"{self.name}: found {self.observed}, expected {self.low} to {self.high} ({self.explained})"
+        expected = (
+            f"{_shown(self.low)} to {_shown(self.high)}" if math.isfinite(self.low) else f"{_shown(self.high)} or less"
+        )
+        return f"{self.name}: found {_shown(self.observed)}, expected {expected} ({self.explained})"
 
 
 def window_rules(
@@ -57,6 +64,10 @@ def window_rules(
     if not impressions or not clicks:
         return rules, [f"click rate not judged: {clicks} clicks on {impressions} impressions in recent snapshots"]
     return [*rules, _click_rate(events, clicks / impressions, settings.click_rate_factor)], []
+
+
+def _shown(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:.4g}"
 
 
 def minutes_of(manifest: SnapshotManifest) -> float:

@@ -57,14 +57,17 @@ class BundleWriter:
         """Counters and histories."""
         state.save(self.part / "state")
 
-    def finish(self, lineage: Lineage, model: dict[str, Any], spec: FeatureSpec) -> str:
-        """Write the manifest and put the folder in its place. Returns the digest."""
+    def finish(
+        self, lineage: Lineage, model: dict[str, Any], spec: FeatureSpec, rows: dict[str, Any] | None = None
+    ) -> str:
+        """Write the manifest and put the folder in its place. `rows`: what was seen of the data. Returns the digest."""
         tree = json.loads(json.dumps(asdict(lineage), default=datetime.isoformat))
         facts = {
             "task": lineage.task,
             "model": {**model, "features": list(spec.names), "kinds": list(spec.kinds)},
             "feature_spec": spec.to_json(),
             "lineage": tree,
+            "rows": rows,
             "created_at": datetime.now(UTC).isoformat(),
         }
         digest = write_manifest(self.part, json.loads(json.dumps(facts)))

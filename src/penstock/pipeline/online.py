@@ -4,6 +4,7 @@ What a stage leaves on disk is whole or absent, and every stage derives from the
 the seed; so a round that was killed is taken up by running its stages again.
 """
 
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,10 @@ from typing import Any
 import polars as pl
 
 from penstock.data.dataset import Dataset, read_dataset
+from penstock.data.drift import acts_of, drift_rules, recalled, remember
 from penstock.data.expectations import validate_snapshot
 from penstock.data.posted_items import with_posted
-from penstock.data.quarantine import list_quarantine, quarantine_rows, quarantine_snapshot
+from penstock.data.quarantine import is_waived, list_quarantine, quarantine_rows, quarantine_snapshot
 from penstock.data.snapshot import close_snapshot, list_snapshots, read_snapshot, recent_snapshots
 from penstock.data.state import State
 from penstock.errors import EmptyWindow, ExportError, PenstockError, SnapshotRefused, TrainingError
@@ -28,13 +30,16 @@ from penstock.inference.scorer import Scorer
 from penstock.pipeline.checkpoints import CHECKPOINT, keep, round_folder, start_from
 from penstock.pipeline.classify_round import ClassifyRound
 from penstock.pipeline.infra_check import InfraCheck
+from penstock.pipeline.item_space import item_space
 from penstock.pipeline.learned_data import tree_md5
 from penstock.pipeline.ledger import begin, missed_snapshots, record
 from penstock.pipeline.ledger import opened as opened
 from penstock.pipeline.ledger import round_lease as round_lease
 from penstock.pipeline.promotion_budget import note_judgement, round_budget
 from penstock.pipeline.rank_round import RankRound
+from penstock.pipeline.rows_seen import rows_seen
 from penstock.pipeline.stages import Stages
+from penstock.pipeline.suspicion import suspects, too_many
 from penstock.pipeline.tracked import track
 from penstock.records import GateReport, Lineage, Outcome, RoundResult, SnapshotManifest
 from penstock.registry.promotion import promote
@@ -44,6 +49,8 @@ from penstock.settings import Settings
 from penstock.training.checkpoint import save_checkpoint
 from penstock.training.learner import LearnReport
 
+DATA_DOCS = "data-docs.html"
+"""The page of validation, kept beside the gate report that links to it."""
 CANNOT_LEARN = (EmptyWindow, TrainingError, ExportError)
 ROUND_TASKS: dict[str, Any] = {"rank": RankRound, "classify": ClassifyRound}
 
@@ -98,7 +105,7 @@ def close(settings: Settings, now: datetime | None = None) -> SnapshotManifest |
 
 
 def validate(settings: Settings, manifest: SnapshotManifest) -> Validated:
-    """Check the snapshot; bad rows go to quarantine with their reasons.
+    """Check the snapshot; bad and suspect rows go to quarantine with their reasons.
 
     Raises:
         SnapshotRefused: the snapshot as a whole; it is in quarantine and nothing was learned from it.
@@ -107,22 +114,31 @@ def validate(settings: Settings, manifest: SnapshotManifest) -> Validated:
     state = opened(settings)
     started = time.perf_counter()
     events = read_snapshot(manifest)
-    known = dataset_of(settings).catalogue["item_id"].to_list()
+    catalogue = dataset_of(settings).catalogue
     docs = round_folder(settings, round_id_of(manifest)) / "data-docs"
     recent = recent_snapshots(state, manifest, settings.validation.history_snapshots)
-    verdict = validate_snapshot(events, manifest, known, settings, recent, docs)
-    if verdict.refused:
-        reason = "; ".join(verdict.reasons)
-        quarantine_snapshot(state, manifest, verdict.reasons)
+    acts, past = acts_of(events, settings.data.gains), recalled(state, recent)
+    champion = open_registry(settings, state).champion_pointer()
+    space = item_space(catalogue, champion.bundle_dir if champion else None)
+    drift, _ = drift_rules(acts, past, space, settings.validation)
+    verdict = validate_snapshot(events, manifest, catalogue["item_id"].to_list(), settings, recent, docs, drift)
+    held = suspects(state, settings, manifest, verdict.good)
+    bad = pl.concat([verdict.bad, held])
+    good = verdict.good.filter(~pl.col("event_id").is_in(held["event_id"].implode()))
+    why = verdict.reasons + too_many(len(held), manifest.rows, settings)
+    if why and not is_waived(state, manifest.snapshot_id):
+        reason = "; ".join(why)
+        quarantine_snapshot(state, manifest, why)
         error = SnapshotRefused(
             f"snapshot {manifest.snapshot_id} ({manifest.rows} rows) refused: {reason}; it is in quarantine, "
             "see `penstock quarantine`"
         )
         record(settings, state, stopped(manifest, "quarantined", error), learned=False)
         raise error
-    if len(verdict.bad):
-        quarantine_rows(state, manifest, verdict.bad)
-    return Validated(verdict.good, len(verdict.bad), verdict.docs, time.perf_counter() - started)
+    if len(bad):
+        quarantine_rows(state, manifest, bad)
+    remember(state, manifest.snapshot_id, acts)
+    return Validated(good, len(bad), verdict.docs, time.perf_counter() - started)
 
 
 def stopped(manifest: SnapshotManifest, outcome: Outcome, error: PenstockError) -> RoundResult:
@@ -190,7 +206,8 @@ def _learn(settings: Settings, state: State, manifest: SnapshotManifest, validat
     writer = BundleWriter(folder / "bundle")
     with InfraCheck(settings) as infra:
         work.write(writer, graph_cache(settings), stages)
-        digest = writer.finish(lineage, work.model_facts(), causal.spec)
+        rows = rows_seen(state, manifest, work.carried.snapshots)
+        digest = writer.finish(lineage, work.model_facts(), causal.spec, rows)
         infra.ask(folder / "bundle", digest)
         stages.done("manifest")
         work.carried.snapshots = [*work.carried.snapshots, manifest.snapshot_id]
@@ -217,6 +234,7 @@ def judge(settings: Settings, trained: Trained) -> Judged:
     work, round_id, state = trained.round, trained.lineage.round_id, opened(settings)
     champion_digest = work.champion.digest if work.champion is not None else None
     budget = round_budget(settings.gates, state, round_id, now)
+    docs = next(iter((round_folder(settings, round_id) / "data-docs" / "validations").rglob("*.html")), None)
     gates = judge_gates(
         work.evidence(trained.bundle, trained.infra),
         settings.gates,
@@ -226,13 +244,19 @@ def judge(settings: Settings, trained: Trained) -> Judged:
         champion_digest=champion_digest,
         snapshot_id=trained.manifest.snapshot_id,
         created_at=now.isoformat(),
-        extra={"round_id": round_id, "parent_version": trained.lineage.parent_version},
+        extra={
+            "round_id": round_id,
+            "parent_version": trained.lineage.parent_version,
+            "data_docs": None if docs is None else DATA_DOCS,
+        },
     )
     p_value = gates.extra["false_promotions"]["p_value"]
     if p_value is not None:
         note_judgement(settings, state, round_id, budget, p_value, now)
     report_dir = round_folder(settings, round_id) / "gates"
     write_report(gates, report_dir)
+    if docs is not None:
+        shutil.copyfile(docs, report_dir / DATA_DOCS)
     trained.stages_s["gate"] = time.perf_counter() - started
     return Judged(trained, gates, report_dir)
 

@@ -99,7 +99,10 @@ def open_runtime(settings: Settings, clock: Callable[[], datetime] = lambda: dat
     registry = open_registry(settings, state)
     journal = Journal(state, settings.data)
     decisions = Decisions(registry, state)
-    return Runtime(registry, journal, Scorer.load, settings.service.poll_s, state, decisions, clock, PostedItems(state))
+    posted = PostedItems(state)
+    runtime = Runtime(registry, journal, Scorer.load, settings.service.poll_s, state, decisions, clock, posted)
+    runtime.name_of = journal.name_of
+    return runtime
 
 
 def serve(settings: Settings) -> None:

@@ -21,6 +21,7 @@ from penstock.serving.status import service_status
 from penstock.serving.telemetry import Telemetry
 
 REPORT_PAGE = "gate-report.html"
+DATA_DOCS = "data-docs.html"
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 Number = Annotated[str, Path(pattern=r"^[0-9]{1,9}$", description="version number")]
 FAILURES: dict[int | str, dict[str, Any]] = {
@@ -107,6 +108,20 @@ def decision_routes(runtime: Runtime, status_of: Callable[[], dict[str, Any]]) -
             raise Problematic(
                 404, "no_report", f"version {number} has no gate report page; it was registered without one"
             )
+        text = page.read_text(encoding="utf-8").replace(f'href="{DATA_DOCS}"', f'href="/reports/{number}/{DATA_DOCS}"')
+        return HTMLResponse(text, headers={"Content-Security-Policy": REPORT_POLICY})
+
+    @router.get(
+        "/reports/{number}/data-docs.html",
+        summary="Data Docs of the snapshot a version learned from",
+        response_class=HTMLResponse,
+        responses=FAILURES,
+    )
+    def data_docs(number: Number) -> Response:
+        folder = runtime.registry.report_dir(_version(runtime, number))
+        page = None if folder is None else folder / DATA_DOCS
+        if page is None or not page.is_file():
+            raise Problematic(404, "no_data_docs", f"version {number} was registered without Data Docs")
         return HTMLResponse(page.read_text(encoding="utf-8"), headers={"Content-Security-Policy": REPORT_POLICY})
 
     return router

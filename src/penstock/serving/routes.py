@@ -48,6 +48,8 @@ def v1_routes(
     @router.post("/recommendations", response_model=api.Recommendations, summary="Best items for a user")
     def recommend(request: Request, body: api.RecommendationRequest) -> Response:
         _check_k(body.k, settings)
+        if body.user_id is not None:
+            body = body.model_copy(update={"user_id": runtime.name_of(body.user_id)})
         served = runtime.current()
         _check_task(served, "rank")
         now = runtime.clock()

@@ -95,6 +95,7 @@ class Runtime:
         self.registry: Any = registry
         self.posted = posted
         self.journal, self.state, self.decisions, self.clock = journal, state, decisions, clock
+        self.name_of: Callable[[str], str] = str  # from a user's id to the name in the journal; see data/pseudonyms.py
         self.counts = SwapCounts()
         self.failure: LoadFailure | None = None
         self.poll_error: str | None = None

@@ -118,16 +118,60 @@ def test_quarantine_lists_shows_and_replays(run, answer, held: str) -> None:
     first = listed["entries"][0]["id"]
     assert answer("quarantine", "show", str(first))["event"]["item_id"] == "i"
     assert "item is unknown" in run("quarantine", "list").stdout
-    assert answer("quarantine", "replay", str(first)) == {"status": "replayed", "entries": 1, "released": 1}
-    assert answer("quarantine", "waive", "--snapshot", held)["entries"] == 1
+    why = ("--reason", "item added", "--actor", "ann")
+    assert answer("quarantine", "replay", str(first), *why) == {"status": "replayed", "entries": 1, "released": 1}
+    assert answer("quarantine", "waive", "--snapshot", held, *why)["entries"] == 1
     assert answer("quarantine", "list")["count"] == 0
     assert [one["status"] for one in answer("quarantine", "list", "--status", "all")["entries"]] == [
         "replayed",
         "waived",
     ]
-    assert "is replayed, expected held" in answer("quarantine", "replay", str(first), code=1)["error"]["message"]
+    assert "is replayed, expected held" in answer("quarantine", "replay", str(first), *why, code=1)["error"]["message"]
+    audited = [(one["actor"], one["action"], one["details"]["reason"]) for one in answer("audit", "list")["entries"]]
+    assert audited == [("ann", "quarantine replay", "item added"), ("ann", "quarantine waive", "item added")]
+
+
+def test_quarantine_shows_each_reason_of_a_snapshot_with_sample_rows(run, answer, held: str) -> None:
+    shown = answer("quarantine", "show", held)
+    assert [(rule["rule"], rule["rows"]) for rule in shown["rules"]] == [("item is unknown", 2)]
+    assert [one["event_id"] for one in shown["rules"][0]["samples"]] == ["e0", "e1"]
+    assert "user_id=u" in run("quarantine", "show", held).stdout
+
+
+def test_quarantine_rows_are_fixed_by_a_mapping_or_a_file(answer, held: str, place: Path) -> None:
+    why = ("--reason", "the exporter wrote i for i7", "--actor", "ann")
+    first, second = (str(one["id"]) for one in answer("quarantine", "list")["entries"])
+    done = answer("quarantine", "fix", first, "--map", "item_id:i=i7", *why)
+    assert done == {"status": "fixed", "entries": 1, "released": 1, "changed": 1}
+    (place / "corrected.csv").write_text("event_id,item_id,value\ne1,i8,2.5\n")
+    assert answer("quarantine", "fix", second, "--file", "corrected.csv", *why)["changed"] == 1
+    settings = load_settings()
+    state = open_state(settings.state.url)
+    manifest = close_snapshot(state, settings, datetime.now(UTC))
+    assert manifest is not None
+    rows = read_snapshot(manifest).select("event_id", "item_id", "value").rows()
+    state.engine.dispose()
+    assert rows == [("e0", "i7", None), ("e1", "i8", 2.5)]
+    assert answer("audit", "list")["entries"][0]["details"]["map"] == "item_id:i=i7"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--map", "item_id:other=i7"), "changes none of 1 events"),
+        (("--map", "event_id:e0=e9"), "field 'event_id' cannot be mapped"),
+        (("--map", "kind:*=clik"), "would become no event: kind is 'clik'"),
+        (("--map", "position:*=first"), "position: 'first' is no Int32"),
+    ],
+)
+def test_a_wrong_correction_changes_nothing(answer, held: str, words: tuple[str, str], message: str) -> None:
+    first = str(answer("quarantine", "list")["entries"][0]["id"])
+    why = ("--reason", "r", "--actor", "ann")
+    assert message in answer("quarantine", "fix", first, *words, *why, code=1)["error"]["message"]
+    assert answer("quarantine", "list")["count"] == 2
+    assert answer("audit", "list")["entries"] == []
 
 
 def test_quarantine_says_what_is_not_there(answer) -> None:
     assert "no entry 9" in answer("quarantine", "show", "9", code=1)["error"]["message"]
-    assert answer("quarantine", "replay", code=2)["error"]["kind"] == "UsageError"
+    assert answer("quarantine", "replay", "--reason", "r", code=2)["error"]["kind"] == "UsageError"

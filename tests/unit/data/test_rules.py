@@ -7,9 +7,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from stream_bench import NOW, event, manifest_for, settings_under, table
 
-from penstock.data.rules import broken_counts, late, reasons_of, row_rules
+from penstock.data.rules import broken_counts, broken_rows, late, reasons_of, row_rules
 from penstock.data.window_rules import WindowRule, window_rules
 from penstock.records import SnapshotManifest
 
@@ -99,7 +101,7 @@ def test_a_late_row_is_counted_and_not_bad() -> None:
     manifest = manifest_for(events, minutes=60)
     rules = row_rules(manifest, ITEMS, SETTINGS)
     assert reasons_of(events, rules).to_list() == [[], [], []]
-    assert broken_counts(events, rules)["at within the window"] == 1
+    assert broken_counts(broken_rows(events, rules))["at within the window"] == 1
     assert events.filter(late(manifest))["event_id"].to_list() == ["e00002"]
 
 
@@ -181,3 +183,11 @@ def test_only_the_recent_past_counts() -> None:
     busy = replace(PAST, rows=10**6)
     rules, _ = window_rules(events, manifest, [busy] * 30 + [PAST] * 20, SETTINGS.validation)
     assert not any(rule.broken for rule in rules)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "é", None, *map(str, range(40))])))
+def test_repeated_ids_are_found_through_their_hashes_as_without(ids: list[str | None]) -> None:
+    events = pl.DataFrame({"event_id": ids}, schema={"event_id": pl.String})
+    rule = next(rule for rule in row_rules(manifest_for(table([])), ITEMS, SETTINGS) if rule.name == "event_id once")
+    plain = pl.col("event_id").is_duplicated() & pl.col("event_id").is_not_null()
+    assert events.select(rule.broken).to_series().to_list() == events.select(plain).to_series().to_list()

@@ -1,0 +1,63 @@
+"""erase and rotate-user-key."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from penstock.cli.answer import FAILED, Answer, Output, command
+from penstock.cli.decisions import ACTOR, REASON
+from penstock.cli.opened import load, open_all, signed
+from penstock.cli.screen import Screen
+
+
+@command("erase", click.argument("user"), REASON, ACTOR)
+def erase(output: Output, user: str, reason: str, actor: str | None) -> Answer:
+    """Erase a user and what was learned from them; ends with 1 while something of them is left."""
+    from penstock.pipeline.erasure import erase_user
+
+    settings, state, registry = open_all()
+    done = erase_user(settings, state, registry, user, signed(state, actor).name, reason)
+    data = asdict(done)
+
+    def show(screen: Screen) -> None:
+        screen.facts(
+            {
+                "erasure": done.id,
+                "events erased": done.rows.events,
+                "quarantine entries erased": done.rows.quarantined,
+                "snapshots written anew": ", ".join(done.rows.snapshots),
+                "versions that learned from the user": ", ".join(done.learned_by),
+                "rebuild": f"{len(done.relearn)} snapshots, from {done.start or 'the beginning'}",
+                "files and folders removed": len(done.removed),
+                "searched": ", ".join(done.searched),
+            }
+        )
+        for path in done.rewritten:
+            screen.line(f"{path} was written without the user: run `dvc commit --force` and `dvc push`")
+        for url in done.not_searched:
+            screen.line(f"not searched: {url}; remove the old objects there with `dvc gc --cloud`")
+        if done.serving is not None:
+            screen.line(f"version {done.serving} learned from the user and serves: let another serve, then erase again")
+        for path in done.left:
+            screen.line(f"left: {path}")
+        if not done.left:
+            screen.line("a search through all of it finds nothing of the user")
+
+    return Answer(data, show, FAILED if done.left or done.serving else 0)
+
+
+@command(
+    "rotate-user-key",
+    click.option("--drop-earlier", is_flag=True, help="Forget earlier keys: nobody is found by them again."),
+)
+def rotate(output: Output, drop_earlier: bool) -> Answer:
+    """Hash user ids under a new key from now on: everybody starts anew under another pseudonym."""
+    from penstock.data.pseudonyms import Pseudonyms
+
+    path: Path = load().data.user_key_file
+    data = {"key_file": path, "keys": Pseudonyms(path).rotate(drop_earlier)}
+    return Answer(data, lambda screen: screen.facts(data))
+
+
+COMMANDS = (erase, rotate)

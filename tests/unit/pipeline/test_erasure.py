@@ -1,0 +1,73 @@
+"""A user is erased with all that learned from them; rounds start again; a search finds nothing."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from core_bench import Shop
+from test_online_rounds import copied
+
+from penstock.data.journal import Journal
+from penstock.data.snapshot import list_snapshots, save_manifest
+from penstock.data.traces import find_traces
+from penstock.errors import LeaseHeld
+from penstock.pipeline.erasure import erase_user
+from penstock.pipeline.ledger import opened, round_lease
+from penstock.registry.audit import entries
+from penstock.registry.store import open_registry
+
+
+def own_copy(shop: Shop, folder: Path) -> Shop:
+    """A copy whose snapshots are its own files too."""
+    made = copied(shop, folder)
+    before, after = str(shop.settings.state.home), str(made.settings.state.home)
+    state = opened(made.settings)
+    with state.write() as conn:
+        for manifest in list_snapshots(state):
+            save_manifest(conn, replace(manifest, path=manifest.path.replace(before, after)))
+    return made
+
+
+def test_who_was_in_every_round_is_erased_from_all_of_them(rounds, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    settings = own_copy(rounds.shop, tmp_path / "copy").settings
+    state = opened(settings)
+    registry = open_registry(settings, state)
+    user = rounds.shop.part(0)["user_id"].value_counts().sort("count", "user_id")["user_id"][-1]
+    project = tmp_path / "copy"
+    cached = project / ".dvc" / "cache" / "files" / "md5" / "aa" / "bb"
+    cached.parent.mkdir(parents=True)
+    (project / ".dvc" / "config").write_text("['remote \"s3\"']\n    url = s3://bucket/penstock\n")
+    cached.write_bytes(Path(list_snapshots(state)[0].path).read_bytes())
+    assert find_traces([project], [user])
+    done = erase_user(settings, state, registry, user, "ann", "asked for it", project)
+    assert done.rows.events > 0
+    assert done.learned_by == ["1", "2"]
+    assert done.serving == "2"
+    assert done.start is None
+    assert done.relearn == [result.snapshot_id for result in rounds.results], "from the beginning"
+    assert not cached.exists()
+    assert done.not_searched == ["s3://bucket/penstock"]
+    pointer = registry.champion_pointer()
+    assert pointer is not None
+    assert done.left, "the version that serves knows the user's past"
+    elsewhere = [path for path in done.left if not Path(path).is_relative_to(pointer.bundle_dir.absolute())]
+    assert elsewhere == []
+    assert registry.version("1").status == "rejected"
+    assert [one.snapshot_id for one in list_snapshots(state, "closed")] == done.relearn
+    entry = entries(state)[-1]
+    assert (entry.actor, entry.action, user in str(entry.details)) == ("ann", "erase", False)
+
+
+def test_a_stranger_to_all_versions_leaves_them_alone(rounds, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shop = own_copy(rounds.shop, tmp_path / "copy")
+    state = opened(shop.settings)
+    now = shop.edges[3] + timedelta(minutes=1)
+    event = {"event_id": "x1", "user_id": "late-comer", "item_id": "i1", "kind": "click", "at": now}
+    assert Journal(state, shop.settings.data).append([event], now).accepted == 1
+    done = erase_user(
+        shop.settings, state, open_registry(shop.settings, state), "late-comer", "ann", "asked", tmp_path / "copy"
+    )
+    assert (done.rows.events, done.learned_by, done.removed, done.relearn, done.left) == (1, [], [], [], [])
+    with round_lease(shop.settings), pytest.raises(LeaseHeld):
+        erase_user(shop.settings, state, open_registry(shop.settings, state), "x", "ann", "r", tmp_path)
