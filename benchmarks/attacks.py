@@ -183,9 +183,10 @@ def attacked(market: Market, name: str, rate: float, base: int, changes: dict[st
     """One attack's outcome beside the window without it."""
     random = np.random.default_rng(seed)
     fakes = ATTACKS[name](market.target, round(rate * len(market.window)), random)
-    result, settings = market.round("attacked", fakes, changes)
+    place = f"attacked-{name.replace(' ', '-').replace(',', '')}-{rate}-{len(changes)}"  # MLflow keeps one engine a URI
+    result, settings = market.round(place, fakes, changes)
     shown = market.exposure(result, settings)
-    shutil.rmtree(market.root.with_name("attacked"))
+    shutil.rmtree(market.root.with_name(place))
     refused = result.outcome not in ("promoted", "waiting")
     breach = not refused and shown is not None and shown > base * 1.1 and shown >= base + 2
     return {

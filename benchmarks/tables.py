@@ -246,6 +246,38 @@ def false_promotions(tree: dict[str, Any]) -> list[str]:
     return [*lines, "", f"*{basis_of(tree)}*"]
 
 
+def attacks(tree: dict[str, Any]) -> list[str]:
+    """Each attack's effect on what users see, with and without the rules of `suspects`."""
+    rows = tree["rows"]
+    rates = sorted({one["rate"] for one in rows if one["defended"]})
+    lines = [
+        f"{tree['breaches']} breaches in {tree['attacks']} attacks ({share(tree['breach_rate'])}); with the rules "
+        f"switched off, at 1 percent: {tree['breaches_without_rules']}. In each cell: users of "
+        f"{tree['users_asked']} who have the target in their top ten, without the attack → with it, for each seed.",
+        "",
+        *head("attack", *(f"{rate:.1%} of events" for rate in rates), "1%, rules off"),
+    ]
+
+    def cell(attack: str, rate: float, defended: bool) -> str:
+        found = [o for o in rows if (o["attack"], o["rate"], o["defended"]) == (attack, rate, defended)]
+        shown = [o["users_with"] if o["users_with"] is not None else "refused" for o in found]
+        words = [f"{one['users_without']} → {with_}" for one, with_ in zip(found, shown, strict=True)]
+        return ", ".join(f"**{w}**" if one["breach"] else w for w, one in zip(words, found, strict=True)) or "–"
+
+    for attack in dict.fromkeys(one["attack"] for one in rows):
+        lines.append(row(attack, *(cell(attack, rate, True) for rate in rates), cell(attack, 0.01, False)))
+    return [*lines, "", "Bold: a breach.", "", f"*{basis_of(tree)}*"]
+
+
+def validation(tree: dict[str, Any]) -> list[str]:
+    """Seconds, memory and rows found of each way to validate."""
+    lines = [f"{tree['rows']:,} rows, 10,000 of them broken in one way each.", ""]
+    lines += head("method", "median of 5, s", "peak memory of the process, GiB", "broken rows found")
+    for name, one in tree["methods"].items():
+        lines.append(row(name, f"{one['median_s']:.2f}", f"{one['peak_gb']:.2f}", f"{one['rows_found']:,}"))
+    return lines
+
+
 def between(page: Path, begin: str, end: str, lines: list[str]) -> None:
     """Put lines between two markers of a page."""
     before, rest = page.read_text(encoding="utf-8").split(begin)
@@ -259,6 +291,15 @@ def main() -> None:
     if found.exists():
         lines = false_promotions(json.loads(found.read_text(encoding="utf-8")))
         between(GATES, "<!-- false promotions: begin -->", "<!-- false promotions: end -->", lines)
+    found = RESULTS / "attacks.json"
+    if found.exists():
+        lines = attacks(json.loads(found.read_text(encoding="utf-8")))
+        between(GATES.with_name("poison.md"), "<!-- attacks: begin -->", "<!-- attacks: end -->", lines)
+    found = RESULTS / "validation.json"
+    if found.exists():
+        tree = json.loads(found.read_text(encoding="utf-8"))
+        lines = [*validation(tree), "", f"*{basis_of(tree)}*"]
+        between(GATES.with_name("data.md"), "<!-- validation: begin -->", "<!-- validation: end -->", lines)
 
 
 if __name__ == "__main__":

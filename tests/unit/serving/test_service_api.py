@@ -228,6 +228,12 @@ def test_a_gate_report_is_shown_as_a_page_that_runs_nothing(world: World) -> Non
     assert page.text == "<p>gates</p>"
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert world.client.get("/reports/..%2Fsecret").status_code == 404
+    assert world.client.get("/reports/1/data-docs.html").status_code == 404
+    (folder / "data-docs.html").write_text("<p>rules</p>")
+    (folder / "gate-report.html").write_text('<a href="data-docs.html">docs</a>')
+    assert 'href="/reports/1/data-docs.html"' in world.client.get("/reports/1").text
+    docs = world.client.get("/reports/1/data-docs.html")
+    assert (docs.text, "default-src 'none'" in docs.headers["Content-Security-Policy"]) == ("<p>rules</p>", True)
 
 
 def test_metrics_are_the_app_s_own(world: World, make_world: Callable[..., World]) -> None:
