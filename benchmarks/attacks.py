@@ -4,9 +4,11 @@
 
 Each seed is a simulated marketplace. Its first part makes the champion; the next window then goes through a round of
 its own twice: as it is, and with fake clicks on a target item added, at 0.5, 1 and 5 percent of the window's events.
-An attack breaches when its version is not refused and shows the target to over a tenth more users than the version
-without the attack, and to at least two more of those asked for. Beside it, at one percent, the same with the rules of
-`suspects` switched off. The text encoder is frozen: an attack works through clicks, not through texts.
+An attack breaches when its snapshot is not refused and its version shows the target to over a tenth more users than
+the version without the attack, and to at least two more of those asked for. What the gates say of the version is noted
+and does not count here: they judge quality, and a marketplace this small makes them refuse much. Beside it, at one
+percent, the same with the rules of `suspects` switched off. The text encoder is frozen: an attack works through clicks,
+not through texts.
 """
 
 import argparse
@@ -187,8 +189,7 @@ def attacked(market: Market, name: str, rate: float, base: int, changes: dict[st
     result, settings = market.round(place, fakes, changes)
     shown = market.exposure(result, settings)
     shutil.rmtree(market.root.with_name(place))
-    refused = result.outcome not in ("promoted", "waiting")
-    breach = not refused and shown is not None and shown > base * 1.1 and shown >= base + 2
+    breach = shown is not None and shown > base * 1.1 and shown >= base + 2
     return {
         "attack": name, "rate": rate, "seed": seed, "fake_events": len(fakes), "outcome": result.outcome,
         "users_without": base, "users_with": shown, "breach": breach, "defended": not changes,

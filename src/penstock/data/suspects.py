@@ -107,14 +107,15 @@ def _farmed(
     rows: pl.DataFrame, acts: pl.DataFrame, known_users: Collection[str], settings: SuspectSettings
 ) -> pl.DataFrame:
     """`row` and `farmed`, the reason, of acts on items that mostly strangers, or people it was not shown to, act on."""
-    shown = rows.filter(pl.col("kind") == "impression").select("user_id", "item_id").unique()
-    seen = acts.join(shown.with_columns(shown=pl.lit(True)), on=["user_id", "item_id"], how="left")
+    impressions = rows.filter(pl.col("kind") == "impression").select("user_id", "item_id").unique()
+    seen = acts.join(impressions.with_columns(shown=pl.lit(True)), on=["user_id", "item_id"], how="left")
     seen = seen.with_columns(pl.col("shown").fill_null(False))
     people = pl.Series(list(known_users), dtype=pl.String)
     stranger = ~pl.col("user_id").is_in(people.implode()) if len(people) else pl.lit(False)
-    logged = len(acts) > 0 and float(seen.select(pl.col("shown").mean()).item()) >= settings.shown_share
-    unseen = ~pl.col("shown") if logged else pl.lit(False)
-    doubtful = seen.with_columns(doubtful=stranger | unseen)
+    shown, here, elsewhere = pl.col("shown"), pl.len().over("item_id"), pl.len() - pl.len().over("item_id")
+    shown_elsewhere = shown.sum() - shown.sum().over("item_id")  # of the other items: an attack cannot hide itself
+    logged = pl.when(elsewhere > 0).then(shown_elsewhere / elsewhere).otherwise(shown.sum().over("item_id") / here)
+    doubtful = seen.with_columns(doubtful=stranger | (~shown & (logged >= settings.shown_share)))
     counts = pl.col("doubtful").sum().over("item_id"), (~pl.col("doubtful")).sum().over("item_id")
     judged = doubtful.with_columns(counts[0].alias("by_doubtful"), counts[1].alias("by_others"))
     limit = pl.max_horizontal(pl.lit(settings.farm_min_acts), pl.col("by_others") * settings.farm_factor)

@@ -84,6 +84,9 @@ def test_known_users_who_were_not_shown_what_they_click_are_held_where_impressio
     regular = [row for n in range(40) for row in seen(n, 10.0 * n, f"u{n}", f"i{n}")]
     bought = [act(200 + n, n, f"u{50 + n}", "target") for n in range(6)]
     assert [reason is not None for reason in reasons([*regular, *bought])] == [False] * 80 + [True] * 6
+    many = [act(300 + n, 40.0 * n + 11 * (n % 5), f"u{50 + n % 40}", "target") for n in range(400)]
+    held = [reason is not None for reason in reasons([*regular, *many], hours=5.0)]
+    assert held == [False] * 80 + [True] * 400, "an attack larger than everything else does not hide itself"
     assert reasons(bought) == [None] * 6, "without impressions in the log it says nothing"
 
 
