@@ -26,7 +26,9 @@ class Keeper:
         self.error: str | None = None
 
     def start(self) -> None:
-        """Begin, in a thread of its own."""
+        """Begin, in a thread of its own; without chores there is nothing to begin."""
+        if not self._chores:
+            return
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, name="penstock-keeper", daemon=True)
         self._thread.start()

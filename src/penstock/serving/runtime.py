@@ -178,7 +178,8 @@ class Runtime:
             except (PenstockError, OSError, RuntimeError, ValueError, MemoryError) as error:
                 self.counts.failed += 1
                 self.failure = LoadFailure(number, digest, f"{type(error).__name__}: {error}", self.clock())
-                log.error("version %s cannot serve, the old one stays: %s", number, error)
+                # The text, not the error: whoever keeps the record would keep its frames, and with them the old scorer.
+                log.error("version %s cannot serve, the old one stays: %s", number, self.failure.error)
                 return False
             return True
 

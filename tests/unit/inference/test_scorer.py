@@ -141,6 +141,19 @@ def test_vectors_that_do_not_match_the_items_are_refused(rounds, tmp_path: Path)
         Scorer.load(folder)
 
 
+def test_vectors_that_are_no_numbers_are_refused(rounds, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "bundle"
+    shutil.copytree(rounds.bundle, folder)
+    vectors = load_file(folder / "vectors.safetensors")["vector"].copy()
+    vectors[3, 0] = np.nan
+    save_file({"vector": vectors}, folder / "vectors.safetensors")
+    facts = {k: v for k, v in load_bundle(rounds.bundle).manifest.items() if k not in ("schema", "digest", "files")}
+    (folder / MANIFEST).unlink()
+    write_manifest(folder, facts)
+    with pytest.raises(BundleError, match="not finite"):
+        Scorer.load(folder)
+
+
 def test_a_graph_that_is_none_is_refused(rounds, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "bundle"
     shutil.copytree(rounds.bundle, folder)

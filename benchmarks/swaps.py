@@ -1,0 +1,228 @@
+"""Hot swaps under open-loop load, one in ten of a bad bundle: failed requests, mixed answers, p99, memory.
+
+    python benchmarks/swaps.py [--swaps 500] [--rate 50] [--items 2000]
+
+The real scorer, journal and application in a process of its own, loaded from this one. Good bundles take turns; bad
+ones are cut short, have a flipped bit, or hold weights that are not finite behind a manifest that vouches for them.
+Titles name the bundle they are of, so an answer that mixes two versions shows. Load and service share the machine.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+import psutil
+
+import measure
+
+KEEP_ALIVE_S = 75
+"""Longer than a pause of the load: a connection closed while a request is on its way would count as failed."""
+PORT, POLL_S, SETTLE_S = 8473, 0.02, 0.1
+GOOD, BAD = ("good-a", "good-b"), ("bad-short", "bad-bit", "bad-weights")
+
+
+def write_bundles(folder: Path, items: int) -> dict[str, str]:
+    """Digest of each bundle by name."""
+    from penstock.inference.bundle import MANIFEST, write_manifest
+    from service_bundle import make_settings, write_bundle
+
+    write_bundle(folder / "plain", make_settings(folder), items)
+    manifest = json.loads((folder / "plain" / MANIFEST).read_text())
+    facts = {name: value for name, value in manifest.items() if name not in ("schema", "digest", "files")}
+    digests = {}
+    for name in (*GOOD, *BAD):
+        own = folder / name
+        shutil.copytree(folder / "plain", own)
+        table = pl.read_parquet(own / "items.parquet").with_columns(title=pl.lit(name))
+        table.write_parquet(own / "items.parquet")
+        if name == "bad-weights":
+            from safetensors.numpy import load_file, save_file
+
+            vectors = load_file(own / "vectors.safetensors")
+            vectors["vector"][0] = np.nan
+            save_file(vectors, own / "vectors.safetensors")
+        digests[name] = write_manifest(own, facts | {"name": name})
+    damage(folder / "bad-short" / "rank.onnx", lambda content: content[: len(content) // 2])
+    damage(folder / "bad-bit" / "rank.onnx", lambda content: content[:999] + bytes([content[999] ^ 1]) + content[1000:])
+    return digests
+
+
+def damage(path: Path, change: Any) -> None:
+    """Alter a file behind its manifest's back."""
+    path.write_bytes(change(path.read_bytes()))
+
+
+class Pointer:
+    """A registry that serves whatever a file names."""
+
+    environment = "benchmark"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def champion_pointer(self) -> tuple[str, str, Path]:
+        """Number, digest and folder, as the load generator wrote them."""
+        number, digest, name = json.loads((self.folder / "pointer.json").read_text())
+        return number, digest, self.folder / name
+
+
+def serve(folder: Path) -> None:
+    """The service, until it is ended."""
+    import uvicorn
+
+    from penstock.data.journal import Journal
+    from penstock.data.state import open_state
+    from penstock.inference.scorer import Scorer
+    from penstock.serving.app import create_app
+    from penstock.serving.runtime import Runtime
+    from service_bundle import make_settings
+
+    settings = make_settings(folder)
+    journal = Journal(open_state(settings.state.url), settings.data)
+    runtime = Runtime(Pointer(folder), journal, Scorer.load, POLL_S)
+    uvicorn.run(
+        create_app(runtime, settings), host="127.0.0.1", port=PORT, log_level="error", timeout_keep_alive=KEEP_ALIVE_S
+    )
+
+
+class Load:
+    """Requests at a fixed rate, whether or not earlier ones were answered; times count from when each was due."""
+
+    def __init__(self, client: httpx.AsyncClient, rate: float) -> None:
+        self.client, self.rate = client, rate
+        self.elapsed_ms: list[float] = []
+        self.failed: Counter[str] = Counter()
+        self.sent = self.mixed = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, until: asyncio.Event) -> None:
+        """Send until told to stop, then wait for the rest."""
+        number, started_s = 0, time.perf_counter()
+        while not until.is_set():
+            due_s = started_s + number / self.rate
+            await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+            task = asyncio.create_task(self._one(number, due_s))
+            self.sent += 1
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            number += 1
+        await asyncio.gather(*self._tasks)
+
+    async def _one(self, number: int, due_s: float) -> None:
+        try:
+            answer = await self.client.post("/v1/recommendations", json={"user_id": f"user-{number % 500}", "k": 10})
+        except httpx.HTTPError as error:
+            self.failed[type(error).__name__] += 1
+            return
+        self.elapsed_ms.append((time.perf_counter() - due_s) * 1000)
+        if answer.status_code != 200:
+            self.failed[str(answer.status_code)] += 1
+            return
+        body = answer.json()
+        self.mixed += {item["title"] for item in body["items"]} != {body["version"].partition("@")[0]}
+
+    def figures(self) -> dict[str, Any]:
+        """What came of it."""
+        median, p99 = np.percentile(self.elapsed_ms, [50, 99])
+        return {"requests": self.sent, "failed": dict(self.failed), "mixed": self.mixed,
+                "p50_ms": round(float(median), 2), "p99_ms": round(float(p99), 2)}  # fmt: skip
+
+
+async def swaps_done(client: httpx.AsyncClient) -> float:
+    """Swaps that succeeded or failed so far, as /metrics counts them."""
+    lines = (await client.get("/metrics")).text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("penstock_swaps{outcome=\"") and
+               "poll_error" not in line)  # fmt: skip
+
+
+def point(folder: Path, number: int, name: str, digests: dict[str, str]) -> None:
+    """Let a bundle be the champion; its number begins with its name, which its titles repeat."""
+    part = folder / "pointer.json.part"
+    part.write_text(json.dumps([f"{name}@{number}", digests[name], name]))
+    part.replace(folder / "pointer.json")
+
+
+async def measured(folder: Path, digests: dict[str, str], process: psutil.Process, options: Any) -> dict[str, Any]:
+    """Steady load, then the same load with swaps."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=30) as client:
+        await ready(client)
+
+        async def swap(number: int) -> None:
+            name = BAD[number // 10 % len(BAD)] if number % 10 == 0 else GOOD[number % 2]
+            before = await swaps_done(client)
+            point(folder, number, name, digests)
+            while await swaps_done(client) == before:
+                await asyncio.sleep(POLL_S)
+
+        for number in range(1, 10):
+            await swap(number)
+        steady, stop = Load(client, options.rate), asyncio.Event()
+        sending = asyncio.create_task(steady.run(stop))
+        await asyncio.sleep(options.steady_s)
+        stop.set()
+        await sending
+        before_mb = process.memory_info().rss / 2**20
+        under, stop = Load(client, options.rate), asyncio.Event()
+        sending, started_s = asyncio.create_task(under.run(stop)), time.perf_counter()
+        for number in range(10, 10 + options.swaps):
+            await swap(number)
+            await asyncio.sleep(SETTLE_S)
+        took_s = time.perf_counter() - started_s
+        stop.set()
+        await sending
+        after_mb = process.memory_info().rss / 2**20
+    return {
+        "swaps": options.swaps, "rate": options.rate, "items": options.items, "swapping_s": round(took_s, 1),
+        "steady": steady.figures(), "swapping": under.figures(),
+        "p99_ratio": round(under.figures()["p99_ms"] / steady.figures()["p99_ms"], 2),
+        "rss_before_mb": round(before_mb), "rss_after_mb": round(after_mb),
+        "rss_growth": round(after_mb / before_mb - 1, 3),
+    }  # fmt: skip
+
+
+async def ready(client: httpx.AsyncClient) -> None:
+    """Wait for the first version."""
+    for _ in range(1200):
+        try:
+            if (await client.get("/readyz")).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        await asyncio.sleep(0.1)
+    raise SystemExit("the service was not ready within two minutes")
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--swaps", type=int, default=500)
+    parser.add_argument("--rate", type=float, default=50.0)
+    parser.add_argument("--items", type=int, default=2_000)
+    parser.add_argument("--steady-s", type=float, default=20.0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home)
+        digests = write_bundles(folder, options.items)
+        point(folder, 0, GOOD[0], digests)
+        service = multiprocessing.get_context("spawn").Process(target=serve, args=(folder,), daemon=True)
+        service.start()
+        try:
+            figures = asyncio.run(measured(folder, digests, psutil.Process(service.pid), options))
+        finally:
+            service.terminate()
+            service.join(10)
+    measure.save("swaps", figures)
+
+
+if __name__ == "__main__":
+    main()
