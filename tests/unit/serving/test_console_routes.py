@@ -29,12 +29,16 @@ def empty(tmp_path: Path, mlflow: Path) -> Iterator[ConsoleBench]:
 
 @pytest.fixture
 def bench(empty: ConsoleBench) -> ConsoleBench:
+    """For a test that changes something."""
     return with_a_past(empty)
 
 
-@pytest.fixture
-def client(bench: ConsoleBench) -> TestClient:
-    return TestClient(bench.app, raise_server_exceptions=False)
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, mlflow: Path) -> Iterator[TestClient]:
+    """Of a loop that every test only looks at."""
+    bench = with_a_past(make(tmp_path_factory.mktemp("looked-at"), mlflow))
+    yield TestClient(bench.app, raise_server_exceptions=False)
+    bench.state.engine.dispose()
 
 
 def test_an_empty_loop_fills_every_page(empty: ConsoleBench) -> None:
@@ -85,7 +89,9 @@ def test_a_version_leads_to_its_data_gates_and_approver(client: TestClient) -> N
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_version")
 
 
-def test_two_versions_answer_for_the_same_user(client: TestClient) -> None:
+def test_two_versions_answer_for_the_same_user(bench: ConsoleBench) -> None:
+    client = TestClient(bench.app)
+
     def asked(versions: str) -> dict[str, object]:
         return client.get("/v1/console/compare", params={"versions": versions, "user_id": "u9", "k": 5}).json()
 
@@ -144,7 +150,8 @@ def test_data_docs_do_not_follow_a_link_out(bench: ConsoleBench) -> None:
     assert docs_file(bench.settings, "s1", "out.html") is None
 
 
-def test_replay_sends_the_snapshots_events_back(client: TestClient, bench: ConsoleBench) -> None:
+def test_replay_sends_the_snapshots_events_back(bench: ConsoleBench) -> None:
+    client = TestClient(bench.app)
     journal = Journal(bench.state, bench.settings.data)
     assert journal.pending() == 1
     order = {"ids": [1], "actor": "Grace", "reason": "the exporter is repaired"}
@@ -168,7 +175,8 @@ def test_settling_needs_a_name_a_reason_and_entries(client: TestClient, order: d
     assert client.post("/v1/quarantine/waive", json=order).status_code == 422
 
 
-def test_history_tells_everything_newest_first(client: TestClient, bench: ConsoleBench) -> None:
+def test_history_tells_everything_newest_first(bench: ConsoleBench) -> None:
+    client = TestClient(bench.app)
     client.post("/v1/challengers/3/approve", json={"actor": "Grace", "reason": "slices look fine"})
     client.post("/v1/challengers/3/approve", json={"actor": "Grace", "reason": "again"})
     history = client.get("/v1/console/history").json()["history"]
