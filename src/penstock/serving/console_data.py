@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from penstock.data.quarantine import list_quarantine, replay, waive
+from penstock.data.quarantine import Quarantined, list_quarantine, replay, waive
 from penstock.data.state import State, from_micros, quarantine, rounds, snapshots
 from penstock.registry.audit import append
 from penstock.serving import api
@@ -18,6 +18,8 @@ from penstock.settings import Settings
 
 SHOWN = 60
 ENTRIES = 100
+LISTED = 50
+"""Entries that an audit entry names one by one, as on the command line."""
 DOCS = "data-docs"
 
 
@@ -109,19 +111,24 @@ def data_page(state: State, settings: Settings) -> DataPage:
 
 
 def settle(state: State, how: Literal["replay", "waive"], order: Settling, actor: str, now: datetime) -> dict[str, Any]:
-    """Send entries back into the journal, or settle them without learning; who and why go into the audit log.
+    """Send entries back into the journal, or settle them without learning; who and why stand in the audit log, in the
+    same transaction.
 
     Raises:
         StateError: an entry is unknown or not held; nothing is changed then.
     """
     ids = list(order.ids) or [entry.id for entry in list_quarantine(state, "held", order.snapshot_id)]
-    done = replay(state, ids) if how == "replay" else None
-    entries = waive(state, ids) if done is None else done.entries
-    released = 0 if done is None else done.released
-    details = {"reason": order.reason, "ids": ids[:100], "entries": entries, "released": released}
-    with state.write() as conn:
-        append(conn, actor, f"quarantine-{how}", f"snapshot:{order.snapshot_id or '-'}", details, now)
-    return {"settled": how, "entries": entries, "released": released}
+
+    def note(conn: sa.Connection, entries: list[Quarantined], outcome: dict[str, Any]) -> None:
+        for snapshot_id, count in sorted(Counter(entry.snapshot_id for entry in entries).items()):
+            mine = [entry.id for entry in entries if entry.snapshot_id == snapshot_id]
+            details = {"reason": order.reason, "entries": mine[:LISTED], "count": count, **outcome}
+            append(conn, actor, f"quarantine {how}", f"snapshot:{snapshot_id}", details, now)
+
+    if how == "waive":
+        return {"settled": how, "entries": waive(state, ids, note), "released": 0}
+    done = replay(state, ids, note)
+    return {"settled": how, "entries": done.entries, "released": done.released}
 
 
 def docs_file(settings: Settings, snapshot_id: str, name: str) -> Path | None:

@@ -160,7 +160,7 @@ def test_replay_sends_the_snapshots_events_back(bench: ConsoleBench) -> None:
     assert journal.pending() == 4
     entry = entries(bench.state)[-1]
     assert (entry.actor, entry.action, entry.details["reason"]) == (
-        "Grace", "quarantine-replay", "the exporter is repaired"
+        "Grace", "quarantine replay", "the exporter is repaired"
     )  # fmt: skip
     again = client.post("/v1/quarantine/replay", json=order)
     assert (again.status_code, again.json()["error"]["code"]) == (409, "not_held")

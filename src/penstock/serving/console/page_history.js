@@ -5,9 +5,9 @@ import { clock, fill, make, panel, text, unchanged, verdict, version } from "./d
 export const title = "History";
 const WORDS = {
   promote: ["promoted", "pass"], rollback: ["rolled back", "wait"], approve: ["approved", "pass"], reject: ["rejected", "fail"], asked: ["asks to serve", "idle"], refused: ["refused by a gate", "fail"],
-  quarantined: ["snapshot refused", "fail"], failed: ["round failed", "fail"], "quarantine-replay": ["quarantine replayed", "wait"], "quarantine-waive": ["quarantine waived", "wait"], reconcile: ["put right", "idle"],
+  quarantined: ["snapshot refused", "fail"], failed: ["round failed", "fail"], "quarantine replay": ["quarantine replayed", "wait"], "quarantine waive": ["quarantine waived", "wait"], "quarantine fix": ["quarantine fixed", "wait"], reconcile: ["put right", "idle"],
 };
-const KINDS = { "everything": () => true, "changes of the champion": (one) => ["promote", "rollback"].includes(one.kind), "decisions": (one) => ["approve", "reject", "rollback"].includes(one.kind) || one.kind.startsWith("quarantine-"), "refusals": (one) => ["refused", "reject", "quarantined", "failed"].includes(one.kind) || one.kind.endsWith("-refused") };
+const KINDS = { "everything": () => true, "changes of the champion": (one) => ["promote", "rollback"].includes(one.kind), "decisions": (one) => ["approve", "reject", "rollback"].includes(one.kind) || one.kind.startsWith("quarantine "), "refusals": (one) => ["refused", "reject", "quarantined", "failed"].includes(one.kind) || one.kind.endsWith("-refused") };
 
 export function mount(root) {
   const audit = make("p", { className: "dim" }), list = make("div");
