@@ -5,6 +5,7 @@ Ranking every item would be exact and too slow beyond some hundreds; one source 
 the head before anybody could choose it; the other places go where most hits are expected (features.yields).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,7 +22,7 @@ from penstock.inference.scorer import UserContext
 
 POPULAR, FRESH, TOGETHER, AGAIN, TASTE, REST = "popular", "fresh", "together", "again", "taste", "catalogue"
 SOURCES = (TASTE, TOGETHER, POPULAR, FRESH, AGAIN)
-FLOOR = 0.05
+FLOOR = 0.02
 """Share of the places that each source gets at least, as far as it has items."""
 
 
@@ -162,18 +163,20 @@ def again(history: History, count: int) -> NDArray[np.int64]:
 def merged(lists: Mapping[str, NDArray[np.int64]], count: int, yields: Yields) -> Candidates:
     """Up to `count` distinct rows: each source's floor, then whatever is expected to hit most often.
 
-    A row that several sources name counts the sum of its rates, and goes by the name of the strongest.
+    A row that several sources name counts as the strongest of them says, and goes by its name. The sum of the rates
+    was a little worse (.687 against .691 of MovieLens's later half): sources that overlap are not independent.
     """
     if not any(len(row_P) for row_P in lists.values()):
         return Candidates(np.zeros(0, np.int64), [])
     names = list(lists)
     row_Q = np.concatenate([lists[name] for name in names])
     rate_Q = np.concatenate([yields.rates(name, count)[: len(lists[name])] for name in names])
-    floor = int(FLOOR * count)
+    floor = math.ceil(FLOOR * count)
     first_Q = np.concatenate([np.arange(len(lists[name])) < floor for name in names])
     source_Q = np.repeat(np.arange(len(names)), [len(lists[name]) for name in names])
     row_U, place_Q = np.unique(row_Q, return_inverse=True)
-    value_U = np.bincount(place_Q, rate_Q)
+    value_U = np.zeros(len(row_U))
+    np.maximum.at(value_U, place_Q, rate_Q)
     # Above every rate, which are shares of requests: what stands on a floor comes in first.
     kept_U = np.bincount(place_Q, first_Q) > 0
     order_U = np.argsort(-(value_U + 10.0 * kept_U), kind="stable")[:count]
