@@ -3,13 +3,10 @@
     python benchmarks/versioned_data.py [--windows 1000] [--rows 200]
 
 Windows of clicks, made here; published to a folder on the same disk. The hash of everything is the one that DVC gives
-the folder of all snapshots, from hashes that are known; `dvc add` of that folder is beside it.
+the folder of all snapshots, from hashes that are known.
 """
 
 import argparse
-import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -66,17 +63,6 @@ def run(root: Path, windows: int, rows: int) -> dict[str, float]:
     known = list_snapshots(state)
     figures["hash of everything"] = measure.seconds(lambda: tree_md5(known))
     figures["publish one more"] = measure.seconds(lambda: publish(state, home, place, START))
-    copy = root / "dvc" / "all"
-    copy.mkdir(parents=True)
-    for one in known:
-        shutil.copyfile(one.path, copy / f"{one.snapshot_id}.parquet")
-    dvc = [sys.executable, "-m", "dvc"]
-    subprocess.run([*dvc, "init", "-q", "--no-scm"], cwd=copy.parent, check=True)
-    subprocess.run([*dvc, "add", "-q", "all"], cwd=copy.parent, check=True)
-    shutil.copyfile(known[0].path, copy / "one-more.parquet")
-    figures["dvc add with one more"] = measure.seconds(
-        lambda: subprocess.run([*dvc, "add", "-q", "all"], cwd=copy.parent, check=True)
-    )
     figures["files before"] = len(list(home.rglob("*.parquet")))
     started = time.perf_counter()
     done = compact(home, known, settings.data.pack_rows)
