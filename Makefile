@@ -9,7 +9,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench browser reference
+.PHONY: help setup demo up test faults lint format bench browser reference
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ up: setup ## service, console and scheduled rounds, until Ctrl-C
 
 test: setup ## the whole suite: no network, no GPU
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+faults: setup ## every fault in full, an hour or more: benchmarks/results/faults.json (docs/reliability.md)
+	PENSTOCK_FAULTS=full $(BIN)/python -m pytest tests/faults
 
 lint: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff check src flows tests benchmarks

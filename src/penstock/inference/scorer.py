@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from penstock.errors import BundleError, DataError
@@ -93,8 +94,18 @@ class Scorer:
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> "Scorer":
-        """Verify the bundle in `folder` and bring it up."""
-        return cls(load_bundle(folder), device)
+        """Verify the bundle in `folder` and bring it up.
+
+        Raises:
+            BundleError: it is not whole, or what its manifest vouches for is not what a bundle holds.
+        """
+        bundle = load_bundle(folder)
+        try:
+            return cls(bundle, device)
+        except (SafetensorError, pl.exceptions.PolarsError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(
+                f"{folder}: the files are as the manifest says, but cannot be brought up: {error!r}; export it again"
+            ) from error
 
     def observe(self, events: pl.DataFrame) -> None:
         """Take events into counters and histories at once; columns as records.EVENT_COLUMNS."""

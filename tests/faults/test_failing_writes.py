@@ -1,0 +1,53 @@
+"""The Nth write, sync, rename or commit fails, once and for good, and files cannot grow: loud, intact, resumed."""
+
+import errno
+from collections import Counter
+
+import pytest
+from fault_points import Action, Plan
+from fault_trials import FULL, Trials
+from fault_world import World
+
+
+@pytest.mark.parametrize("action", ["once", "ever"])
+def test_an_operation_that_fails_is_loud_and_made_good(
+    world: World, trials: Trials, figures: dict[str, dict[str, object]], action: Action
+) -> None:
+    whole = world.child()
+    assert whole.outcomes, whole
+    count = trials(3, whole.operations)
+    came: Counter[str] = Counter()
+    for trial in range(count):
+        at = 1 + trial * whole.operations // count
+        told = world.child(Plan(action, at, code=errno.ENOSPC if trial % 2 else errno.EIO))
+        assert told.code == 0, f"operation {at} ({told.hit}): the process died: {told}"
+        if told.error:
+            came["an error"] += 1
+        else:
+            came["made good at once" if told.hit else "not reached"] += 1
+            assert told.outcomes is not None
+            if action == "ever" and told.hit:
+                assert "promoted" not in told.outcomes, f"operation {at} ({told.hit}) failed and nobody was told"
+        world.check()
+        world.settle()
+    world.check_settled()
+    assert came["an error"], came
+    figures[f"operations that fail {action}"] = {"operations of a round": whole.operations, "tried": count, **came}
+
+
+def test_files_that_cannot_grow_lose_nothing(
+    world: World, trials: Trials, figures: dict[str, dict[str, object]]
+) -> None:
+    """The limit is the system's own, so it meets databases, Parquet, checkpoints and graphs alike."""
+    sizes = [4, 64, 256, 1024, 4096, 16384]
+    errors: Counter[str] = Counter()
+    for kb in sizes if FULL else sizes[1::3]:
+        told = world.child(limit_bytes=kb * 1024)
+        assert told.code == 0, f"limit of {kb} KB: the process died: {told}"
+        if told.error:
+            errors[told.error.split(":")[0]] += 1
+        world.check()
+        world.settle()
+    world.check_settled()
+    assert errors
+    figures["files that cannot grow"] = {"limits in KB": sizes, "errors": dict(errors)}
