@@ -107,8 +107,8 @@ def _farmed(
     rows: pl.DataFrame, acts: pl.DataFrame, known_users: Collection[str], settings: SuspectSettings
 ) -> pl.DataFrame:
     """`row` and `farmed`, the reason, of acts on items that mostly strangers, or people it was not shown to, act on."""
-    impressions = rows.filter(pl.col("kind") == "impression").select("user_id", "item_id").unique()
-    seen = acts.join(impressions.with_columns(shown=pl.lit(True)), on=["user_id", "item_id"], how="left")
+    impressions = rows.filter(pl.col("kind") == "impression").select("user_id", "item_id", "request_id").unique()
+    seen = acts.join(impressions.with_columns(shown=pl.lit(True)), on=["user_id", "item_id", "request_id"], how="left")
     seen = seen.with_columns(pl.col("shown").fill_null(False))
     people = pl.Series(list(known_users), dtype=pl.String)
     stranger = ~pl.col("user_id").is_in(people.implode()) if len(people) else pl.lit(False)
