@@ -31,7 +31,8 @@ def test_an_operation_that_fails_is_loud_and_made_good(
         world.check()
         world.settle()
     world.check_settled()
-    assert came["an error"], came
+    if action == "ever":  # one that fails once may be tried again by whoever met it
+        assert came["an error"], came
     figures[f"operations that fail {action}"] = {"operations of a round": whole.operations, "tried": count, **came}
 
 

@@ -40,6 +40,7 @@ class Guarded:
 @pytest.fixture
 def guarded(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded]:
     monkeypatch.setattr(access, "REFRESH_S", 0.0)
+    monkeypatch.setattr(access, "WAIT_S", 30.0)  # a busy machine must not make the tokens of before stand in
     state = open_state(f"sqlite:///{tmp_path}/state.db")
     registry = FakeRegistry(tmp_path)
     runtime = Runtime(
@@ -166,6 +167,7 @@ def test_without_any_token_this_machine_may_do_everything_but_make_one(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access, "REFRESH_S", 0.0)
+    monkeypatch.setattr(access, "WAIT_S", 30.0)  # a busy machine must not make the tokens of before stand in
     state = open_state(f"sqlite:///{tmp_path}/state.db")
     registry = FakeRegistry(tmp_path)
     runtime = Runtime(registry, FakeJournal(), loader({}), 60.0, state, Decisions(registry, state), lambda: NOW)
@@ -231,6 +233,7 @@ def test_on_a_wide_host_nobody_is_let_in_without_a_token_and_any_name_of_the_hos
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access, "REFRESH_S", 0.0)
+    monkeypatch.setattr(access, "WAIT_S", 30.0)  # a busy machine must not make the tokens of before stand in
     state = open_state(f"sqlite:///{tmp_path}/state.db")
     registry = FakeRegistry(tmp_path)
     runtime = Runtime(registry, FakeJournal(), loader({}), 60.0, state, Decisions(registry, state), lambda: NOW)

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -14,6 +15,8 @@ from penstock.registry.promotion import approve, promote
 LOCAL = {"Host": "localhost"}
 
 
+# Threads of other tests in this process (Prefect's) may draw a random number while Hypothesis draws an example.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 def test_no_request_that_the_document_describes_is_a_fault(whole: Whole) -> None:
     number = whole.register("one")
     approve(whole.registry, whole.state, number, "Ada", "the first one", NOW)
