@@ -106,7 +106,7 @@ class Keyring:
         Raises:
             StateError: they were never read, and cannot be.
         """
-        if self.state is not None and time.monotonic() - self._read_s >= REFRESH_S:
+        if self.state is not None and (self._keys is None or time.monotonic() - self._read_s >= REFRESH_S):
             self._read_s = time.monotonic()  # the others go on with what is known; this one waits for what is new
             try:
                 with move_on_after(FIRST_WAIT_S if self._keys is None else WAIT_S):

@@ -1,5 +1,6 @@
 """Roles over HTTP: what a token opens, what it does not, and what is written down."""
 
+import asyncio
 import shutil
 import threading
 import time
@@ -243,6 +244,24 @@ def test_on_a_wide_host_nobody_is_let_in_without_a_token_and_any_name_of_the_hos
         assert client.get("/v1/challengers").status_code == 401
         token = create_token(state, "ada", "viewer", "root", NOW)
         assert client.get("/v1/challengers", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    state.engine.dispose()
+
+
+def test_the_first_requests_of_all_wait_for_the_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = open_state(f"sqlite:///{tmp_path}/state.db")
+    slow = access.read_keys
+
+    def read(of: State) -> Keys:
+        time.sleep(0.05)
+        return slow(of)
+
+    monkeypatch.setattr(access, "read_keys", read)
+    keyring = access.Keyring(state, wide=False)
+
+    async def all_at_once() -> list[Keys]:
+        return await asyncio.gather(*(keyring.current() for _ in range(4)))
+
+    assert [keys.required for keys in asyncio.run(all_at_once())] == [False] * 4
     state.engine.dispose()
 
 
