@@ -22,7 +22,7 @@ class Load:
     def __init__(self, port: int, users: int, k: int) -> None:
         self.port, self.users, self.k = port, users, k
         self.free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        self.opened = 0
+        self.opened = self.closed = 0
         self.latency_ms: list[float] = []
         self.event_ms: list[float] = []
         self.wrong: list[str] = []
@@ -32,20 +32,33 @@ class Load:
         """One POST on a free connection, or on a new one."""
         while not self.free and self.opened >= CONNECTIONS:
             await asyncio.sleep(0.001)
-        if self.free:
-            reader, writer = self.free.pop()
-        else:
-            self.opened += 1
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await self.connection()
         content = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
         writer.write(head.encode() + str(len(content)).encode() + b"\r\n\r\n" + content)
-        answer = await reader.readuntil(b"\r\n\r\n")
+        try:
+            answer = await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            if getattr(error, "partial", b""):
+                raise
+            self.opened -= 1
+            self.closed += 1  # it lay idle too long and was closed as the request left; any client sends it again
+            return await self.call(path, body)
         lower = answer.lower()
         length = int(lower.split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0])
         body_bytes = await reader.readexactly(length)
         self.free.append((reader, writer))
         return int(answer.split(b" ", 2)[1]), body_bytes
+
+    async def connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A free connection that the service has not closed, or a new one."""
+        while self.free:
+            reader, writer = self.free.pop()
+            if not reader.at_eof():
+                return reader, writer
+            self.opened -= 1
+        self.opened += 1
+        return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def ask(self, due: float) -> None:
         """One recommendation, checked to be whole."""
@@ -111,6 +124,7 @@ def main() -> None:
         "max_ms": round(max(load.latency_ms), 2),
         "event_p99_ms": round(quantile(load.event_ms, 0.99), 2) if load.event_ms else None,
         "connections": load.opened,
+        "sent_again": load.closed,
         "wrong": len(load.wrong),
         "first_wrong": load.wrong[0] if load.wrong else None,
         "generator_core_share": round((time.process_time() - started) / arguments.seconds, 2),
