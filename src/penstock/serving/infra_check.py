@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, StateError
 from penstock.inference.scorer import Scorer, UserContext
 from penstock.records import EVENT_COLUMNS
 from penstock.serving.candidates import Allowed, find_candidates
@@ -51,8 +51,12 @@ class NoEvents:
         return pl.DataFrame(schema={"seq": pl.Int64(), **EVENT_COLUMNS})
 
     def append(self, events: list[dict[str, Any]], now: datetime) -> Any:
-        """Never called here."""
-        raise NotImplementedError
+        """Refused: what is asked here is no behaviour.
+
+        Raises:
+            StateError: always.
+        """
+        raise StateError(f"the check of a bundle accepts no events, found {len(events)}; this is a fault of the check")
 
     def pending(self) -> int:
         """None."""

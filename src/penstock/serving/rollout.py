@@ -86,7 +86,7 @@ class Rollouts:
             found = rank(challenger, False)
         except PenstockError:
             raise  # the request's own fault: the champion would say the same
-        except Exception:
+        except Exception:  # the challenger's edge: whatever is wrong with it, the user gets the champion's answer
             log.exception("version %s of the rollout failed, the champion answers", challenger.version)
             self._note(rollout, Exposure(request_id, "challenger", user_id, now, 0.0, True, ()))
             return None
@@ -102,7 +102,7 @@ class Rollouts:
             try:
                 self._catch_up(challenger)
                 items, failed = _items(rank(challenger, True)), False
-            except Exception:
+            except Exception:  # the challenger's edge: counted against it, and nobody waits for it
                 log.exception("version %s failed in the shadow", challenger.version)
                 items, failed = (), True
             elapsed_s = time.perf_counter() - started_s
