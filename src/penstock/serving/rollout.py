@@ -200,18 +200,21 @@ class Rollouts:
             return
         self._stop.clear()
         self._threads = [
-            threading.Thread(target=self._keep, name="penstock-rollout", daemon=True),
             threading.Thread(target=self._rank_shadows, name="penstock-shadow", daemon=True),
+            threading.Thread(target=self._keep, name="penstock-rollout", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End both threads, with a last write."""
-        self._stop.set()
+        """End both threads: the shadow ranks what waits for it, then the keeper writes for the last time."""
+        if not self._threads:
+            return
+        shadow, keeper = self._threads
         self._shadows.put(None)
-        for thread in self._threads:
-            thread.join(timeout=30)
+        shadow.join(timeout=30)
+        self._stop.set()
+        keeper.join(timeout=30)
         self._threads = []
 
     def drain(self) -> None:

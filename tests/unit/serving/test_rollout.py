@@ -1,5 +1,7 @@
 """A challenger beside the champion: over the real state database, journal and registry; only the model is a fake."""
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +18,7 @@ from penstock.evaluation.off_policy import OffPolicyRules, estimate, predict_rew
 from penstock.registry import audit
 from penstock.registry.promotion import approve, promote
 from penstock.registry.rollout_results import answered, placements
-from penstock.registry.rollouts import Exposure, latest, record, running, start, stop
+from penstock.registry.rollouts import Exposure, Rollout, latest, record, running, start, stop
 from penstock.serving.app import create_app
 from penstock.serving.rollout import Rollouts
 from penstock.settings import Settings
@@ -250,9 +252,19 @@ def test_what_cannot_be_started_is_told_why(stage: Stage) -> None:
         start(registry, state, stage.challenger, "canary", 0.1, "Ada", "x", NOW)
 
 
-def test_the_threads_take_a_rollout_up_and_write_what_was_answered(stage: Stage) -> None:
-    import time
+def test_the_threads_take_a_rollout_up_and_write_what_was_answered_also_in_the_shadow_at_the_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ranked = threading.Event(), threading.Event()
+    noted = Rollouts._note
 
+    def slow(self: Rollouts, rollout: Rollout, exposure: Exposure) -> None:
+        if exposure.arm == "shadow":
+            begun.set()
+            assert ranked.wait(10)
+        noted(self, rollout, exposure)
+
+    monkeypatch.setattr(Rollouts, "_note", slow)
     app = create_app(stage.whole.runtime, stage.settings.override({"service.poll_s": 0.02}))
     with TestClient(app) as client:
         start(stage.whole.registry, stage.whole.state, stage.challenger, "shadow", 1.0, "Ada", "x", NOW)
@@ -261,4 +273,6 @@ def test_the_threads_take_a_rollout_up_and_write_what_was_answered(stage: Stage)
                 break
             time.sleep(0.01)
         assert client.post("/v1/recommendations", json={"user_id": "u1"}).status_code == 200
+        assert begun.wait(10)
+        threading.Timer(0.3, ranked.set).start()
     assert [arm.requests for arm in stage.results().arms] == [1, 1]
