@@ -1,7 +1,6 @@
 """Roles over HTTP: what a token opens, what it does not, and what is written down."""
 
 import asyncio
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -56,7 +55,6 @@ def guarded(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch)
     yield Guarded(client, state, tokens)
     client.close()
     state.engine.dispose()
-    shutil.rmtree(tmp_path)
 
 
 EVENT = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "kind": "click"}
