@@ -2,7 +2,7 @@
 and kept (docs/reliability.md)."""
 
 import json
-from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,16 @@ from fault_world import World, make_world
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "faults.json"
 
 
+class Figures(dict[str, dict[str, object]]):
+    """What was tried and came out, by fault; kept at once, so that a run that is cut off keeps what it has."""
+
+    def __setitem__(self, fault: str, found: dict[str, object]) -> None:
+        super().__setitem__(fault, {**found, "on": datetime.now(UTC).date().isoformat()})
+        if FULL:
+            before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+            RESULTS.write_text(json.dumps(before | self, indent=1, sort_keys=True) + "\n")
+
+
 @pytest.fixture(scope="session")
 def trials() -> Trials:
     """How often to try."""
@@ -19,16 +29,19 @@ def trials() -> Trials:
 
 
 @pytest.fixture(scope="session")
-def figures() -> Iterator[dict[str, dict[str, object]]]:
+def figures() -> dict[str, dict[str, object]]:
     """What was tried and came out, by fault; kept under `make faults`."""
-    found: dict[str, dict[str, object]] = {}
-    yield found
-    if FULL and found:
-        before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        RESULTS.write_text(json.dumps(before | found, indent=1, sort_keys=True) + "\n")
+    return Figures()
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, trials: Trials) -> World:
-    """A shop with a champion and a long log to come; every test leaves it settled."""
-    return make_world(tmp_path_factory.mktemp("shop"), trials(60, 2400))
+def made_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A shop with a champion and a log to come."""
+    return make_world(tmp_path_factory.mktemp("shop"), 60)
+
+
+@pytest.fixture
+def world(made_world: World) -> World:
+    """That shop as it was made."""
+    made_world.restore()
+    return made_world

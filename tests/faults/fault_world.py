@@ -5,6 +5,7 @@ Children come from a server process that has everything imported and nothing run
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -76,9 +77,10 @@ class Told:
 
 @dataclass
 class World:
-    """One shop, what its senders sent and what was acknowledged."""
+    """One shop under `root`, what its senders sent and what was acknowledged."""
 
     shop: Shop
+    root: Path
     plan_sent: int = 0
     acknowledged: set[str] = field(default_factory=set)
     sent: set[str] = field(default_factory=set)
@@ -86,6 +88,21 @@ class World:
     @property
     def settings(self) -> Settings:
         return self.shop.settings
+
+    def keep(self) -> None:
+        """Put aside everything as it is now, for `restore`."""
+        shutil.copytree(self.root, self._aside)
+        self._kept = self.plan_sent, set(self.acknowledged), set(self.sent)
+
+    def restore(self) -> None:
+        """Everything as `keep` found it, in the same place, since snapshots and bundles are known by their paths."""
+        shutil.rmtree(self.root)
+        shutil.copytree(self._aside, self.root)
+        self.plan_sent, self.acknowledged, self.sent = self._kept[0], set(self._kept[1]), set(self._kept[2])
+
+    @property
+    def _aside(self) -> Path:
+        return self.root.with_name(f"{self.root.name}-aside")
 
     def part(self) -> pl.DataFrame:
         """The next events that arrive."""
@@ -274,8 +291,9 @@ def make_world(root: Path, parts: int) -> World:
     log = {"simulate.requests_per_day": max(260, int(parts * PART / 8))}
     at_once = {"data.allowed_lateness_minutes": 0.0, "data.label_wait_minutes": 0.0, "gates.min_requests": 1}
     shop = open_shop(root, str(encoder), 1, **log, **at_once, **{"state.lease_s": LEASE_S})
-    world = World(shop)
+    world = World(shop, root)
     told = world.child()
     assert told.outcomes == ["promoted"], told
     world.check_settled()
+    world.keep()
     return world

@@ -11,34 +11,38 @@ from fault_points import Plan
 from fault_trials import Trials
 from fault_world import World
 
+BLOCK = 8
+"""Kills in a row: a round is also killed while it makes good what the kills before it left. Then all is counted."""
+
 
 def test_killed_at_any_operation_a_round_is_taken_up(
     world: World, trials: Trials, figures: dict[str, dict[str, object]]
 ) -> None:
-    whole = world.child()
-    assert whole.outcomes, whole
+    operations = world.child().operations
     count = trials(6, 800)
-    stride = max(1.0, whole.operations / count)
-    places: Counter[str] = Counter()
-    for trial in range(count):
-        at = 1 + int(trial * stride) % whole.operations
-        told = world.child(Plan("kill", at, torn=trial % 2 == 1))
-        if told.code == -signal.SIGKILL:
-            places["acknowledged" if told.accepted else "not acknowledged"] += 1
-        else:
-            places["ended before"] += 1
-        world.check()
-        if trial % 8 == 3:  # until then rounds are killed while they make good what the last kill left
-            world.settle()
-            world.check_settled()
-    world.settle()
-    world.check_settled()
-    killed = places["acknowledged"] + places["not acknowledged"]
-    assert killed >= count // 2, places
-    assert places["acknowledged"], "no kill came after the events were accepted"
+    stride = max(1.0, operations / count)
+
+    def killed(block: range) -> Counter[str]:
+        came: Counter[str] = Counter()
+        world.restore()
+        for trial in block:
+            told = world.child(Plan("kill", 1 + int(trial * stride) % operations, torn=trial % 2 == 1))
+            if told.code == -signal.SIGKILL:
+                came["killed after the acknowledgement" if told.accepted else "killed before it"] += 1
+            else:
+                came["ended before"] += 1
+            world.check()
+        world.settle()
+        world.check_settled()
+        return came
+
+    came, failures = trials.blocks("killed at an operation", count, BLOCK, killed)
     figures["killed at an operation"] = {
-        "operations of a round": whole.operations, "kills": killed, "events lost": 0, "learned twice": 0, **places,
+        "operations of a round": operations, "trials": count, "failures": failures, **came,
     }  # fmt: skip
+    assert not failures
+    assert came["ended before"] <= count // 2, came
+    assert came["killed after the acknowledgement"], "no kill came after the events were accepted"
 
 
 def test_killed_at_any_moment_a_round_is_taken_up(
@@ -48,16 +52,25 @@ def test_killed_at_any_moment_a_round_is_taken_up(
     began = time.monotonic()
     world.child()
     usual_s = time.monotonic() - began
-    count, killed, random_s = trials(1, 200), 0, random.Random(7)
-    for _ in range(count):
-        with world.running(Plan()) as (process, ours):
-            timer = threading.Timer(random_s.uniform(0.1, 1.0) * usual_s, os.kill, (process.pid, signal.SIGKILL))
-            timer.start()
-            told = world.ended(process, ours)
-            timer.cancel()
-            timer.join()
-        killed += told.code == -signal.SIGKILL
-        world.check()
-    world.settle()
-    world.check_settled()
-    figures["killed at a moment"] = {"trials": count, "kills": killed, "events lost": 0, "learned twice": 0}
+
+    def killed(block: range) -> Counter[str]:
+        came: Counter[str] = Counter()
+        world.restore()
+        for trial in block:
+            after_s = random.Random(trial).uniform(0.1, 1.0) * usual_s
+            with world.running(Plan()) as (process, ours):
+                timer = threading.Timer(after_s, os.kill, (process.pid, signal.SIGKILL))
+                timer.start()
+                told = world.ended(process, ours)
+                timer.cancel()
+                timer.join()
+            came["killed" if told.code == -signal.SIGKILL else "ended before"] += 1
+            world.check()
+        world.settle()
+        world.check_settled()
+        return came
+
+    count = trials(1, 200)
+    came, failures = trials.blocks("killed at a moment", count, BLOCK, killed)
+    figures["killed at a moment"] = {"trials": count, "failures": failures, **came}
+    assert not failures
