@@ -143,7 +143,7 @@ class World:
             process.join()
             ours.close()
 
-    def ended(self, process: Any, ours: Connection, patience_s: float = 120.0) -> Told:
+    def ended(self, process: Any, ours: Connection, patience_s: float = 900.0) -> Told:
         """Wait for a child and book what it acknowledged."""
         accepted, outcomes, error, operations, hit = False, None, "", 0, ""
         deadline = time.monotonic() + patience_s

@@ -185,8 +185,8 @@ class ActivationCache:
         self._tokens: dict[str, NDArray[np.int64]] = {}
         self.store = open_store(encoder, tokenizer, folder, max_mb)
 
-    def add(self, texts: list[str]) -> None:
-        """Run the frozen part over the texts not seen yet."""
+    def add(self, texts: list[str], parts: int = 1) -> None:
+        """Run the frozen part over the texts not seen yet, a `parts`-th of LOWER_TOKENS at once."""
         if self.encoder.reach.cut == "tokens":
             new = [text for text in dict.fromkeys(texts) if text not in self._tokens]
             self._tokens |= zip(new, self._tokenised(new), strict=True)
@@ -196,26 +196,27 @@ class ActivationCache:
             return
         tokens = self._tokenised(new)
         names: list[str] = []
-        parts: list[NDArray[np.float16]] = []
+        vectors: list[NDArray[np.float16]] = []
         with torch.inference_mode():
-            for picked in same_length([len(row) for row in tokens], LOWER_TOKENS):
+            for picked in same_length([len(row) for row in tokens], LOWER_TOKENS // parts):
                 token_BT = torch.from_numpy(np.stack([tokens[index] for index in picked])).to(self.device)
-                parts.extend(self.encoder.lower(token_BT).to(torch.float16).cpu().numpy())
+                vectors.extend(self.encoder.lower(token_BT).to(torch.float16).cpu().numpy())
                 names.extend(new[index] for index in picked)
-                if sum(map(len, parts)) > PUT_ROWS:
-                    self.store.put(names, parts)
-                    names, parts = [], []
-        self.store.put(names, parts)
+                if sum(map(len, vectors)) > PUT_ROWS:
+                    self.store.put(names, vectors)
+                    names, vectors = [], []
+        self.store.put(names, vectors)
 
     def _tokenised(self, texts: list[str]) -> list[NDArray[np.int64]]:
         return [np.array(encoding.ids, np.int64) for encoding in self.tokenizer.encode_batch(texts)]
 
-    def batches(self, texts: list[str]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """Places in `texts`, and what is kept for the texts there, in groups that need no padding."""
-        self.add(texts)
+    def batches(self, texts: list[str], parts: int = 1) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """Places in `texts`, and what is kept for the texts there, in groups that need no padding, of a `parts`-th of
+        UPPER_TOKENS each."""
+        self.add(texts, parts)
         whole = self.encoder.reach.cut == "tokens"
         lengths = [len(self._tokens[text]) if whole else self.store.rows(text) for text in texts]
-        for picked in same_length(lengths, UPPER_TOKENS):
+        for picked in same_length(lengths, UPPER_TOKENS // parts):
             if whole:
                 kept = torch.from_numpy(np.stack([self._tokens[texts[index]] for index in picked]))
             else:
@@ -223,10 +224,10 @@ class ActivationCache:
                 kept = torch.from_numpy(half).to(self.device).float()
             yield picked, kept.to(self.device)
 
-    def vectors(self, texts: list[str]) -> Tensor:
+    def vectors(self, texts: list[str], parts: int = 1) -> Tensor:
         """Text vectors [B, D] of `texts`, float32 on the CPU."""
         out_BD = torch.zeros(len(texts), self.encoder.width)
         with torch.inference_mode():
-            for picked, kept in self.batches(texts):
+            for picked, kept in self.batches(texts, parts):
                 out_BD[torch.from_numpy(picked)] = self.encoder.upper(kept).float().cpu()
         return out_BD

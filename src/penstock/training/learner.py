@@ -24,7 +24,8 @@ from penstock.model.activations import ActivationCache
 from penstock.model.text_encoder import TextEncoder, tokenizer_of
 from penstock.settings import Settings
 from penstock.training.classify_task import ClassifyTask
-from penstock.training.replay import Batch, Reservoir, join
+from penstock.training.memory import Memory
+from penstock.training.replay import Batch, Reservoir, join, pieces
 from penstock.training.steps import (
     PrequentialRate,
     ProximalPull,
@@ -66,6 +67,7 @@ class Learner:
         torch.manual_seed(settings.seed)
         self.settings, self.spec = settings, spec
         self.device = device or pick_device()
+        self.memory = Memory(self.device)
         self.encoder = TextEncoder(settings.text).to(self.device)
         folder = settings.state.home / "activations"
         self.cache = ActivationCache(
@@ -98,9 +100,13 @@ class Learner:
         return make_optimizer(self.task.head_parameters(), settings, settings.learning_rate)
 
     def add_texts(self, texts: list[str]) -> None:
-        """Append texts to the table and encode the new ones."""
+        """Append texts to the table and encode the new ones.
+
+        Raises:
+            TrainingError: the device has too little memory.
+        """
         if texts:
-            self.text_NT = torch.cat([self.text_NT, self.cache.vectors(texts)])
+            self.text_NT = torch.cat([self.text_NT, self._vectors(texts)])
             self.texts.extend(texts)
             self.stale_N = np.concatenate([self.stale_N, np.zeros(len(texts), bool)])
             self.task.grow(len(self.texts))
@@ -114,7 +120,7 @@ class Learner:
         """Learn from new requests and some old ones, then move the encoder; deterministic given seed and round.
 
         Raises:
-            TrainingError: the loss is not finite or spikes.
+            TrainingError: the loss is not finite or spikes, or the device has too little memory.
         """
         with repeatable(self.device):
             return self._learn(examples)
@@ -159,7 +165,10 @@ class Learner:
     @torch.no_grad()
     def loss_of(self, examples: Batch) -> float:
         """Mean loss of requests as the weights are, before they are learned from; nothing moves."""
-        size = self.settings.training.batch_requests
+        return self.memory.run(lambda parts: self._loss_of(examples, parts))
+
+    def _loss_of(self, examples: Batch, parts: int) -> float:
+        size = max(1, self.settings.training.batch_requests // parts)
         total = 0.0
         for start in range(0, len(examples), size):
             batch = examples.take(slice(start, start + size))
@@ -173,7 +182,7 @@ class Learner:
         if not len(examples):
             return 0
         kept = self.reservoir.kept
-        loss = self.task.fit(kept, examples, self.text_NT, gradient_NT)
+        loss = self.memory.run(lambda _: self.task.fit(kept, examples, self.text_NT, gradient_NT))
         self.step_count += 1
         report.replayed = 0 if kept is None else len(kept)
         report.curve.append((self.step_count, loss, 0.0, float(gradient_NT.norm())))
@@ -195,22 +204,38 @@ class Learner:
             group["lr"] = rate
         row_U = torch.from_numpy(self.task.text_rows(batch))
         leaf_UT = self.text_NT[row_U].to(self.device).requires_grad_(True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss, sparse = self.task.loss(batch, row_U, leaf_UT, self.device)
-        value = float(loss.detach())
+        value, residual_UE = self.memory.run(lambda parts: self._backward(batch, row_U, leaf_UT, parts))
         self.guard.check(value, self.step_count)
-        self.head_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         norm = float(nn.utils.clip_grad_norm_(self.task.head_parameters(), settings.max_gradient_norm))
         if not math.isfinite(norm):
             raise TrainingError(f"step {self.step_count}: the gradient norm is {norm}; nothing of this round was kept")
         self.head_optimizer.step()
-        if sparse is not None and sparse.grad is not None:
-            self.rows.step(self.task.residual.data, row_U.to(self.device), sparse.grad)
+        if residual_UE is not None:
+            self.rows.step(self.task.residual.data, row_U.to(self.device), residual_UE)
         if leaf_UT.grad is not None:
             gradient_NT[row_U] += leaf_UT.grad.float().cpu()
         self.step_count += 1
         return self.step_count, value, rate, norm
+
+    def _backward(self, batch: Batch, row_U: Tensor, leaf_UT: Tensor, parts: int) -> tuple[float, Tensor | None]:
+        """Add up a batch's gradients over `parts` pieces of it, whose losses weigh what they have of its weight.
+
+        Returns:
+            The batch's loss, and the gradient at the residuals of its rows.
+        """
+        self.head_optimizer.zero_grad(set_to_none=True)
+        leaf_UT.grad, residual_UE, value = None, None, 0.0
+        weights = [self.task.weight(piece) for piece in pieces(batch, parts)]
+        whole = sum(weights)
+        for piece, weight in zip(pieces(batch, parts), weights, strict=True):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                loss, sparse = self.task.loss(piece, row_U, leaf_UT, self.device)
+            share = weight / whole if whole else 1.0  # without a positive the loss is 0
+            (loss * share).backward()
+            value += float(loss.detach()) * share
+            if sparse is not None and sparse.grad is not None:
+                residual_UE = sparse.grad if residual_UE is None else residual_UE + sparse.grad
+        return value, residual_UE
 
     def _step_text(self, gradient_NT: Tensor) -> None:
         settings = self.settings.training
@@ -227,8 +252,7 @@ class Learner:
         tuned = self.encoder.tuned_parameters()
         pull = ProximalPull(tuned, settings.proximal if self.rounds else 0.0)
         for _ in range(settings.text_steps_per_round):
-            self.text_optimizer.zero_grad(set_to_none=True)
-            self.backward_text(learned, gradient_NT)
+            self.memory.run(lambda parts: self._backward_anew(learned, gradient_NT, parts))
             nn.utils.clip_grad_norm_(tuned, settings.max_gradient_norm)
             self.text_optimizer.step()
             pull.pull(settings.text_learning_rate)
@@ -238,17 +262,25 @@ class Learner:
         in_turn = (self.rounds * settings.text_refresh_items + np.arange(count)) % len(self.texts)
         self.refresh(np.union1d(active, in_turn))
 
-    def backward_text(self, row_U: NDArray[np.int64], gradient_NT: Tensor) -> None:
+    def _backward_anew(self, row_U: NDArray[np.int64], gradient_NT: Tensor, parts: int) -> None:
+        assert self.text_optimizer is not None
+        self.text_optimizer.zero_grad(set_to_none=True)
+        self.backward_text(row_U, gradient_NT, parts)
+
+    def backward_text(self, row_U: NDArray[np.int64], gradient_NT: Tensor, parts: int = 1) -> None:
         """Add to the encoder's gradients what flows back from the vectors of `row_U`, each text encoded once."""
-        for picked, kept in self.cache.batches([self.texts[row] for row in row_U]):
+        for picked, kept in self.cache.batches([self.texts[row] for row in row_U], parts):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 vector_BT = self.encoder.upper(kept)
             torch.autograd.backward(vector_BT.float(), gradient_NT[row_U[picked]].to(self.device))
 
     def refresh(self, row_U: NDArray[np.int64]) -> None:
         """Bring the vectors of `row_U` up to the encoder as it is now."""
-        self.text_NT[torch.from_numpy(row_U)] = self.cache.vectors([self.texts[row] for row in row_U])
+        self.text_NT[torch.from_numpy(row_U)] = self._vectors([self.texts[row] for row in row_U])
         self.stale_N[row_U] = False
+
+    def _vectors(self, texts: list[str]) -> Tensor:
+        return self.memory.run(lambda parts: self.cache.vectors(texts, parts))
 
     def _freshen(self, examples: Batch) -> None:
         """With full tuning nothing is learned at a stale vector, replay included: its gradient would not be exact.

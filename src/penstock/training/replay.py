@@ -12,6 +12,12 @@ def join(parts: list[Batch]) -> Batch:
     return type(parts[0]).join(parts)  # type: ignore[arg-type]
 
 
+def pieces(batch: Batch, parts: int) -> list[Batch]:
+    """A batch in at most `parts` pieces of about one size, none of them empty."""
+    size = max(1, -(-len(batch) // parts))
+    return [batch.take(slice(start, start + size)) for start in range(0, len(batch), size)]
+
+
 class Reservoir:
     """At most `capacity` past requests, each equally likely to be kept."""
 

@@ -35,6 +35,8 @@ class LearningTask(Protocol):
 
     def text_rows(self, batch: Any) -> NDArray[np.int64]: ...
 
+    def weight(self, batch: Any) -> float: ...
+
     def loss(
         self, batch: Any, row_U: Tensor, leaf_UT: Tensor, device: torch.device
     ) -> tuple[Tensor, Tensor | None]: ...
@@ -80,6 +82,11 @@ class RankTask:
     def text_rows(self, batch: Examples) -> NDArray[np.int64]:
         """Distinct items of the batch."""
         return np.union1d(batch.row_RC[batch.mask_RC], batch.past_row_RL[batch.past_mask_RL])
+
+    def weight(self, batch: Examples) -> float:
+        """What the mean of `loss` divides by; by it, the losses of two batches add up to that of both."""
+        gain_RC = np.where(batch.mask_RC, batch.gain_RC, 0.0)
+        return float(np.sqrt(gain_RC.sum(1)).sum())
 
     def loss(
         self, batch: Examples, row_U: Tensor, leaf_UT: Tensor, device: torch.device

@@ -12,6 +12,7 @@ from stream_bench import event, settings_under
 from penstock.data.journal import Journal
 from penstock.data.sources.feed import Fed, Feed
 from penstock.data.sources.ledger import list_refused
+from penstock.data.sources.protocol import Batch
 from penstock.data.sources.redis_streams import RedisSource
 from penstock.data.state import open_state
 from penstock.errors import SourceError
@@ -37,9 +38,9 @@ class Box:
         self.server = server
         self.client = fakeredis.FakeRedis(server=server)
 
-    def source(self, consumer: str, claim_idle_s: float = 60.0) -> RedisSource:
+    def source(self, consumer: str, claim_idle_s: float = 60.0, kind: type[RedisSource] = RedisSource) -> RedisSource:
         address = "redis://:secret@host:6379/0"
-        return RedisSource(
+        return kind(
             address, "events", "penstock", consumer, claim_idle_s, lambda _: fakeredis.FakeRedis(server=self.server)
         )
 
@@ -122,6 +123,55 @@ def test_redis_gone_acknowledges_nothing_and_loses_nothing(
         feed.source.acknowledge(batch)
     server.connected = True
     assert drained(journal, box.source("a")) == Fed(2, 2, 0, 0)
+
+
+class Outage:
+    """A Redis that is back after some seconds, by a clock that only sleeping moves."""
+
+    def __init__(self, server: fakeredis.FakeServer, until_s: float) -> None:
+        self.server, self.until_s, self.now_s = server, until_s, 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.server.connected = self.now_s >= self.until_s
+
+
+def test_a_feed_outlives_a_redis_that_is_gone_for_five_minutes(
+    journal: Journal, box: Box, server: fakeredis.FakeServer
+) -> None:
+    """It goes between the journal's commit and the acknowledgement, where a false one would lose the batch."""
+    outage = Outage(server, 300.0)
+    box.send(*range(20))
+
+    class Breaking(RedisSource):
+        """Loses Redis once, when the second batch is durable and not acknowledged yet."""
+
+        def acknowledge(self, batch: Batch) -> None:
+            if not outage.now_s and len(taken(journal)) > 3:
+                server.connected = False
+            super().acknowledge(batch)
+
+    waiting: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        outage.sleep(seconds)
+        waiting.append(len(taken(journal)))
+        if server.connected:
+            assert box.pending() == 3, "the batch that was not acknowledged is still the group's"
+            box.send(*range(20, 25))
+
+    def told(total: Fed) -> None:
+        if len(taken(journal)) == 25 and box.pending() == 0:
+            raise KeyboardInterrupt
+
+    feed = Feed(lambda: box.source("a", kind=Breaking), journal, 3, 0.01)
+    with pytest.raises(KeyboardInterrupt):
+        feed.follow(told, sleep)
+    assert outage.now_s >= 300
+    assert set(waiting) == {6}, "what was taken before stays, nothing is made up"
+    assert feed.total == Fed(28, 25, 3, 0), "the batch came again and changed nothing"
+    assert taken(journal) == [f"e{number:05}" for number in range(25)]
+    feed.source.close()
 
 
 def test_an_entry_knows_when_redis_took_it(journal: Journal, box: Box) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -246,9 +247,12 @@ def test_full_tuning_takes_every_gradient_and_the_others_the_largest(
     for method in ("lora", "full"):
         learner = learner_of(small.override({"text.tuning": method, "training.text_items_per_step": 4}))
         whole = learner.backward_text
-        monkeypatch.setattr(
-            learner, "backward_text", lambda rows, g, m=method, w=whole: (taken.update({m: len(rows)}), w(rows, g))[1]
-        )
+
+        def backward_text(rows: Any, *rest: Any, method: str = method, whole: Any = whole) -> None:
+            taken[method] = len(rows)
+            whole(rows, *rest)
+
+        monkeypatch.setattr(learner, "backward_text", backward_text)
         learner.learn(examples)
     assert taken == {"lora": 4, "full": 12}
 
