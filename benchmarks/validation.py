@@ -33,7 +33,7 @@ END = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ITEMS = [str(number) for number in range(10_000)]
 RULES = (
     "user_id given", "received_at given", "event_id once", "kind known", "item known", "value in range",
-    "position in range", "propensity in range", "at before the window's end", "user_id length", "request_id length",
+    "position in range", "propensity in range", "at before the watermark", "user_id length", "request_id length",
     "query length",
 )  # fmt: skip
 BROKEN_PER_MILLE = 1

@@ -5,9 +5,11 @@ state database takes the new hash. What the database deletes is overwritten, the
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -92,12 +94,30 @@ def _erase_elsewhere(conn: sa.Connection, names: Sequence[str]) -> None:
     refused = known.tables.get("refused_messages")
     if refused is not None:
         rows = conn.execute(sa.select(refused.c.id, refused.c.value))
-        mine = [row.id for row in rows if any(f'"{name}"'.encode() in row.value for name in names)]
+        mine = [row.id for row in rows if _names_one(row.value, names)]
         conn.execute(sa.delete(refused).where(refused.c.id.in_(mine)))
 
 
 def _is_of(event: str | None, names: Sequence[str]) -> bool:
     return event is not None and json.loads(event).get("user_id") in names
+
+
+def _names_one(message: bytes, names: Sequence[str]) -> bool:
+    """True where a message that was no event holds one of the names: as a text of its JSON, however that is written, or
+    anywhere in what is no JSON, no letter or digit adjoining."""
+    try:
+        return bool(_texts(json.loads(message)) & set(names))
+    except (ValueError, RecursionError):
+        alone = rb"(?<![0-9A-Za-z_])%s(?![0-9A-Za-z_])"
+        return any(re.search(alone % re.escape(name.encode()), message) for name in names)
+
+
+def _texts(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*(_texts(one) for one in value.values()))
+    if isinstance(value, list):
+        return set().union(*(_texts(one) for one in value))
+    return {value} if isinstance(value, str) else {str(value)}
 
 
 def _overwrite_deleted(state: State) -> None:

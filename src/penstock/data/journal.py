@@ -38,13 +38,14 @@ class Accepted:
 class Journal:
     """Accepts events, and hands them on in the order of their acceptance.
 
-    `name_of`: turns a user's id into the name that is stored, a pseudonym where data.hash_users is set.
+    `name_of`: turns a user's id into the name that is stored, a pseudonym where data.hash_users is set
+    (`hashes_users`): then nothing that a source brings may be kept with an id in it.
     """
 
     def __init__(self, state: State, settings: DataSettings) -> None:
         self.state = state
         self._admission = Admission(settings.gains, settings.max_text_chars)
-        self.name_of = user_names(settings)
+        self.name_of, self.hashes_users = user_names(settings), settings.hash_users
         self._skew = timedelta(minutes=settings.clock_skew_minutes)
 
     def append(self, events: Sequence[Mapping[str, Any]] | pl.DataFrame, now: datetime) -> Accepted:

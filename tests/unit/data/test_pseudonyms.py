@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 from stream_bench import NOW, event, settings_under
 
+from penstock.data.erasure import erase_rows
 from penstock.data.journal import Journal
 from penstock.data.pseudonyms import FORM, Pseudonyms, names_of
+from penstock.data.sources.feed import Fed, retry, take
+from penstock.data.sources.ledger import list_refused
+from penstock.data.sources.protocol import Batch, Message
 from penstock.data.state import open_state
 from penstock.errors import SettingsError
+from penstock.settings import Settings
 
 
 def test_a_pseudonym_is_the_hmac_of_the_id_under_a_key_only_the_owner_reads(tmp_path: Path) -> None:
@@ -50,8 +55,7 @@ def test_a_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
 
 
 def test_the_journal_holds_pseudonyms_and_no_id(tmp_path: Path) -> None:
-    changes = {"data.hash_users": True, "data.user_key_file": str(tmp_path / "keys" / "users.json")}
-    settings = settings_under(tmp_path, **changes)
+    settings = hashing(tmp_path)
     state = open_state(settings.state.url)
     journal = Journal(state, settings.data)
     assert journal.append([event(1, user_id="ann-of-kent"), event(2, user_id="bob")], NOW).accepted == 2
@@ -61,3 +65,49 @@ def test_the_journal_holds_pseudonyms_and_no_id(tmp_path: Path) -> None:
     assert all(FORM.fullmatch(name) for name in stored)
     assert names_of(settings.data, "bob") == ["bob", stored[1]]
     assert not any(b"ann-of-kent" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_what_is_no_event_is_kept_without_ids_and_taken_after_a_correction(tmp_path: Path) -> None:
+    settings = hashing(tmp_path)
+    state = open_state(settings.state.url)
+    journal = Journal(state, settings.data)
+    share = event(1, user_id="ann-of-kent", kind="share", at=NOW.isoformat())
+    sent = [
+        json.dumps(share).encode(), b'{"user_id": "ann-of-kent", "kind',
+        json.dumps(share | {"uid": "ann-of-kent"}).encode(),
+        b"ann-of-kent,i1,click", b'["ann-of-kent"]', json.dumps(share | {"user_id": ["ann-of-kent"]}).encode(),
+    ]  # fmt: skip
+    batch = Batch([Message(value, str(place)) for place, value in enumerate(sent)])
+    assert take(journal, "broker", batch, NOW) == Fed(6, 0, 0, 6)
+    held = list_refused(state)
+    assert json.loads(held[0].value)["user_id"] == journal.name_of("ann-of-kent")
+    assert [one.value for one in held[3:5]] == [b"", b""]
+    assert "found 20 bytes" in held[3].reason
+    everything = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"ann-of-kent" in path.read_bytes() for path in everything)
+    corrected = settings.data.model_copy(update={"gains": settings.data.gains | {"share": 1.0}})
+    assert retry(state, Journal(state, corrected), NOW).accepted == 1
+    assert journal.read(0, 10)["user_id"].to_list() == [journal.name_of("ann-of-kent")]
+    state.engine.dispose()
+
+
+def test_an_erasure_reaches_what_was_no_event_however_the_id_is_written(tmp_path: Path) -> None:
+    """Messages from before data.hash_users was set, and pseudonyms of those after it."""
+    plain, settings = settings_under(tmp_path), hashing(tmp_path)
+    state = open_state(settings.state.url)
+    values = [
+        b'{"user_id": "caf\\u00e9", "kind\\u0041": 1}', "café;i1;click".encode(), b'[{"who": "caf\\u00e9"}]',
+        json.dumps({"user_id": "café", "x": 1}).encode(), b'{"user_id": "cafe", "x": 1}', "cafés,i1".encode(),
+    ]  # fmt: skip
+    for name, before in (("before", plain), ("after", settings)):
+        batch = Batch([Message(value, str(place)) for place, value in enumerate(values)])
+        assert take(Journal(state, before.data), name, batch, NOW).refused == len(values)
+    erase_rows(state, tmp_path, names_of(settings.data, "café"))
+    left = [(one.source, int(one.place)) for one in list_refused(state)]
+    state.engine.dispose()
+    assert left == [("before", 4), ("before", 5), ("after", 1), ("after", 2), ("after", 4), ("after", 5)]
+
+
+def hashing(root: Path) -> Settings:
+    """Settings under which user ids are not stored."""
+    return settings_under(root, **{"data.hash_users": True, "data.user_key_file": str(root / "keys" / "users.json")})

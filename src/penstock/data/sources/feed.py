@@ -18,6 +18,7 @@ from penstock.data.admission import NotAdmitted
 from penstock.data.journal import Journal
 from penstock.data.sources.ledger import advance, hold, list_refused, read_positions, refused
 from penstock.data.sources.protocol import Batch, Message, Source, parsed
+from penstock.data.sources.redaction import without_ids
 from penstock.data.state import State
 from penstock.errors import SourceError, StateError
 
@@ -143,11 +144,12 @@ def retry(state: State, journal: Journal, now: datetime) -> Fed:
 
 
 def _sorted(journal: Journal, batch: Batch, now: datetime) -> tuple[list[dict[str, Any]], list[tuple[Message, str]]]:
-    """Rows of the events table, and the other messages with why they are no events."""
+    """Rows of the events table, and the other messages, as they may be kept, with why they are no events."""
+    shown = not journal.hashes_users
     rows: list[dict[str, Any]] = []
     wrong: list[tuple[Message, str]] = []
     for message in batch.messages:
-        event = parsed(message.value) if isinstance(message.value, bytes) else message.value
+        event = parsed(message.value, shown) if isinstance(message.value, bytes) else message.value
         reason = message.broken or (event if isinstance(event, str) else None)
         if reason is None and not isinstance(event, str):
             try:
@@ -155,5 +157,6 @@ def _sorted(journal: Journal, batch: Batch, now: datetime) -> tuple[list[dict[st
             except NotAdmitted as refusal:
                 reason = str(refusal)
         if reason is not None:
-            wrong.append((replace(message, broken=None), reason))
+            kept = replace(message, broken=None)
+            wrong.append((kept if shown else without_ids(kept, event, journal.name_of), reason))
     return rows, wrong

@@ -62,10 +62,11 @@ class Source(Protocol):
         """Leave the source; others take over what was not acknowledged."""
 
 
-def parsed(value: bytes) -> Mapping[str, Any] | str:
-    """The event in a message, or why there is none."""
+def parsed(value: bytes, shown: bool = True) -> Mapping[str, Any] | str:
+    """The event in a message, or why there is none, with how the message begins where that may be `shown`."""
     try:
         event = json.loads(value)
     except (ValueError, RecursionError) as error:
-        return f"not a JSON object in UTF-8 ({error}), found {value[:40]!a}; correct the sender"
+        found = f"{value[:40]!a}" if shown else f"{len(value)} bytes"
+        return f"not a JSON object in UTF-8 ({error}), found {found}; correct the sender"
     return event if isinstance(event, dict) else f"JSON {type(event).__name__}, expected an object with fields"
