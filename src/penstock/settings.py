@@ -204,6 +204,7 @@ class ServiceSettings(Section):
     candidates: int = Field(ge=1)
     max_body_bytes: int = Field(ge=1000)
     body_timeout_s: float = Field(gt=0)
+    keep_alive_s: int = Field(ge=1)
     max_json_depth: int = Field(ge=4)
     rate_per_s: float = Field(gt=0)
     rate_burst: int = Field(ge=1)

@@ -66,12 +66,14 @@ class PostedItems:
         query = sa.select(*columns).where(table.c.seq > since_seq).order_by(table.c.seq)
         with self.state.read() as conn:
             found = [tuple(row) for row in conn.execute(query)]
+        if not found:
+            return pl.DataFrame(schema=CATALOGUE_COLUMNS), since_seq
         stored = {name: pl.Int64() if dtype == AT else dtype for name, dtype in CATALOGUE_COLUMNS.items()}
         columns_read = {name: [row[place] for row in found] for place, name in enumerate(COLUMNS, start=1)}
         frame = pl.DataFrame(
             {name: columns_read.get(name, [None] * len(found)) for name in CATALOGUE_COLUMNS}, schema=stored
         )
-        return frame.with_columns(pl.col("published_at").cast(AT)), found[-1][0] if found else since_seq
+        return frame.with_columns(pl.col("published_at").cast(AT)), found[-1][0]
 
 
 def with_posted(catalogue: pl.DataFrame, state: State) -> pl.DataFrame:

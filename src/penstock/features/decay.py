@@ -26,6 +26,7 @@ class DecayedCounts:
         self.started = False
         self.sum_NH = np.zeros((rows, len(self.half_life_s_H)))
         self.total_H = np.zeros(len(self.half_life_s_H))  # over all rows, so that reading it does not cost the rows
+        self._scale: tuple[float, NDArray[np.float64]] | None = None
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
@@ -36,7 +37,7 @@ class DecayedCounts:
         """Add E events; `at_s_E` in seconds since the epoch, in any order."""
         if not len(row_E):
             return
-        newest_s = float(at_s_E.max())
+        newest_s, self._scale = float(at_s_E.max()), None
         if not self.started:
             self.origin_s_H[:] = newest_s
             self.started = True
@@ -56,26 +57,25 @@ class DecayedCounts:
 
     def at(self, at_s: float, row_C: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Decayed sums [C, H] of `row_C` (all rows when None) at `at_s`."""
-        picked = self.sum_NH if row_C is None else self.sum_NH[row_C]
-        if not self.started:
-            return np.zeros_like(picked)
-        exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
-        return picked * np.exp2(np.minimum(exponent_H, MAX_EXPONENT))
+        picked = self.sum_NH if row_C is None else self.sum_NH.take(row_C, axis=0)
+        return picked * self._scale_at(at_s)
 
     def summed(self, at_s: float, row_C: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """`at` summed over the half-lives, [C], in one pass over the rows."""
-        picked = self.sum_NH if row_C is None else self.sum_NH[row_C]
-        if not self.started:
-            return np.zeros(len(picked))
-        exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
-        return np.asarray(picked @ np.exp2(np.minimum(exponent_H, MAX_EXPONENT)))
+        picked = self.sum_NH if row_C is None else self.sum_NH.take(row_C, axis=0)
+        return np.asarray(picked @ self._scale_at(at_s))
 
     def total(self, at_s: float) -> NDArray[np.float64]:
         """Decayed sums over all rows, [H], at `at_s`."""
-        if not self.started:
-            return np.zeros_like(self.total_H)
-        exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
-        return np.asarray(self.total_H * np.exp2(np.minimum(exponent_H, MAX_EXPONENT)))
+        return self.total_H * self._scale_at(at_s)
+
+    def _scale_at(self, at_s: float) -> NDArray[np.float64]:
+        """What a stored sum is worth at `at_s`, [H]; a request reads several sums at one time."""
+        if self._scale is None or self._scale[0] != at_s:
+            exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
+            scale_H = np.exp2(np.minimum(exponent_H, MAX_EXPONENT))
+            self._scale = (at_s, scale_H if self.started else np.zeros_like(scale_H))
+        return self._scale[1]
 
     def arrays(self, prefix: str) -> dict[str, NDArray[np.float64]]:
         """What must be kept to restore this object."""
@@ -92,3 +92,4 @@ class DecayedCounts:
         self.total_H = np.array(arrays[f"{prefix}.total"])
         self.origin_s_H = np.array(arrays[f"{prefix}.origin"])
         self.started = bool(arrays[f"{prefix}.started"][0])
+        self._scale = None

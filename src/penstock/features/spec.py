@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from penstock.settings import Settings
@@ -40,7 +41,7 @@ class FeatureSpec:
             data.repeats,
         )
 
-    @property
+    @cached_property
     def item_names(self) -> tuple[str, ...]:
         """Features of an item alone, in column order."""
         hours = [f"{hours:g}h" for hours in self.half_lives_h]
@@ -51,7 +52,7 @@ class FeatureSpec:
             *(f"novelty_{hours:g}h" for hours in NOVELTY_HALF_LIVES_H),
         )
 
-    @property
+    @cached_property
     def user_names(self) -> tuple[str, ...]:
         """Features of an item for a user, in column order, behind those of the item."""
         return (
@@ -75,7 +76,7 @@ class FeatureSpec:
             "since_last_event",
         )
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Feature names, in column order."""
         return self.item_names + self.user_names

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakMethod
 
 import numpy as np
 import polars as pl
@@ -19,11 +20,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from penstock.errors import BundleError
-from penstock.features.columns import HOUR_S, PAIR_TAIL, item_columns, user_columns
+from penstock.features.columns import HOUR_S, PAIR_TAIL, fill_item_columns, fill_user_columns, item_columns
 from penstock.features.cooccurrence import Cooccurrence
 from penstock.features.decay import DecayedCounts
 from penstock.features.history import Histories, History
-from penstock.features.pool import Pool
+from penstock.features.places import PlaceTable
+from penstock.features.pool import Pool, Score
 from penstock.features.spec import CATEGORY_HALF_LIVES_H, FeatureSpec
 from penstock.features.staged import staged
 from penstock.features.yields import Yields
@@ -54,6 +56,19 @@ class EventBatch:
 def seconds(at: datetime) -> float:
     """Seconds since the epoch."""
     return at.timestamp()
+
+
+def _unheld(method: Score) -> Score:
+    """`method` without a hold on its object, which holds the pool: a state goes with its last user, not some time
+    later, when the garbage collector finds the circle."""
+    weak = WeakMethod(method)
+
+    def score(at_s: float, row_P: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        bound = weak()
+        assert bound is not None
+        return bound(at_s, row_P)
+
+    return score
 
 
 class _Pairs:
@@ -99,7 +114,8 @@ class CausalState:
         self.histories = Histories()
         self.tails = Histories()
         self.yields = Yields()
-        self.trending, self.newest = Pool(self._trend), Pool(self._birth)
+        self.trending, self.newest = Pool(_unheld(self._trend)), Pool(_unheld(self._birth))
+        self.places = PlaceTable()
         self.observed_events = 0
         self.counted_s = 0.0
         self._gain = dict(zip(spec.kinds, spec.gains, strict=True))
@@ -246,9 +262,15 @@ class CausalState:
         Returns:
             float32 [C, F], columns as `FeatureSpec.names`.
         """
-        item_CF = self.item_features(at_s, row_C) if frozen_NF is None else frozen_NF[row_C]
+        out_CF = np.empty((len(row_C), len(self.spec.names)), np.float32)
+        of_item = slice(len(self.spec.item_names))
+        if frozen_NF is None:
+            fill_item_columns(self, at_s, row_C, out_CF[:, of_item])
+        else:
+            out_CF[:, of_item] = frozen_NF[row_C]
         counts_at_s = at_s if frozen_NF is None else self.counted_s
-        return np.concatenate([item_CF, user_columns(self, history, row_C, at_s, counts_at_s)], axis=1)
+        fill_user_columns(self, history, row_C, at_s, counts_at_s, out_CF[:, of_item.stop :])
+        return out_CF
 
     # ---- keeping
 

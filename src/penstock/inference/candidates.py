@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.features.history import History
+from penstock.features.pool import best_rows
 from penstock.features.staged import staged
 from penstock.features.state import PAIR_TAIL, CausalState, seconds
 from penstock.features.yields import Yields
@@ -150,9 +151,14 @@ def together(state: CausalState, history: History, at_s: float, count: int) -> N
     recent = history.last(PAIR_TAIL)
     weight_L = 1.0 / (state.pair_count.at(at_s, recent.row_L)[:, 0] + 1.0)
     column_P, count_P, owner_P = state.pairs.entries(recent.row_L, at_s)
-    row_U, place_P = np.unique(column_P, return_inverse=True)
-    strength_U = np.bincount(place_P, count_P * weight_L[owner_P], minlength=len(row_U))
-    return np.asarray(row_U[np.argsort(-strength_U, kind="stable")][:count], np.int64)
+    one_P = state.places.representatives(column_P, len(state.items))
+    strength_P = np.bincount(one_P, count_P * weight_L[owner_P], len(one_P))
+    place_U = np.flatnonzero(one_P == np.arange(len(one_P)))
+    row_U, strength_U = column_P[place_U], strength_P[place_U]
+    if count < len(row_U):
+        near_U = np.flatnonzero(strength_U >= np.partition(strength_U, len(row_U) - count)[len(row_U) - count])
+        row_U, strength_U = row_U[near_U], strength_U[near_U]
+    return np.asarray(row_U[np.lexsort((row_U, -strength_U))][:count], np.int64)
 
 
 def again(history: History, count: int) -> NDArray[np.int64]:
@@ -174,13 +180,14 @@ def merged(lists: Mapping[str, NDArray[np.int64]], count: int, yields: Yields) -
     floor = math.ceil(FLOOR * count)
     first_Q = np.concatenate([np.arange(len(lists[name])) < floor for name in names])
     source_Q = np.repeat(np.arange(len(names)), [len(lists[name]) for name in names])
-    row_U, place_Q = np.unique(row_Q, return_inverse=True)
-    value_U = np.zeros(len(row_U))
-    np.maximum.at(value_U, place_Q, rate_Q)
+    order_Q = np.lexsort((-rate_Q, row_Q))  # rows together, the source that says most of a row before the others
+    row_Q = row_Q[order_Q]
+    start_U = np.flatnonzero(np.concatenate([[True], row_Q[1:] != row_Q[:-1]]))
+    row_U, best_U = row_Q[start_U], order_Q[start_U]
+    value_U = rate_Q[best_U]
     # Above every rate, which are shares of requests: what stands on a floor comes in first.
-    kept_U = np.bincount(place_Q, first_Q) > 0
-    order_U = np.argsort(-(value_U + 10.0 * kept_U), kind="stable")[:count]
-    strongest_Q = np.lexsort((-rate_Q, place_Q))
-    best_U = source_Q[strongest_Q[np.searchsorted(place_Q[strongest_Q], np.arange(len(row_U)))]]
+    kept_U = np.logical_or.reduceat(first_Q[order_Q], start_U)
+    order_U = best_rows(value_U + 10.0 * kept_U, count)
     order_U = order_U[np.argsort(-value_U[order_U], kind="stable")]
-    return Candidates(row_U[order_U], [names[source] for source in best_U[order_U].tolist()])
+    source_U = source_Q[best_U[order_U]]
+    return Candidates(row_U[order_U], [names[source] for source in source_U.tolist()])

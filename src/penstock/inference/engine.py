@@ -52,8 +52,9 @@ class RankEngine:
         vector_NE: NDArray[np.float32],
         text_width: int,
         device: str = "auto",
+        threads: int = 0,
     ) -> None:
-        self.user, self.rank = Session(user_graph, device), Session(rank_graph, device)
+        self.user, self.rank = Session(user_graph, device, threads), Session(rank_graph, device, threads)
         self.vector_NE, self.text_width = vector_NE, text_width
 
     def user_vectors(
@@ -93,7 +94,7 @@ class RankEngine:
         out_RC = np.empty(examples.row_RC.shape, np.float32)
         for start in range(0, len(examples), step):
             part = slice(start, start + step)
-            some = examples.take(part)
+            some = examples if step >= len(examples) else examples.take(part)
             past = (some.past_row_RL, some.past_kind_RL, some.past_age_RL, some.past_mask_RL)
             asked = None if asked_RT is None else asked_RT[part]
             user_RE = self.user_vectors(*past, asked) if known_RE is None else known_RE[part]

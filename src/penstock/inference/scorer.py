@@ -56,8 +56,10 @@ class RowScores:
 
     def standing_out(self, place_K: NDArray[np.int64]) -> list[dict[str, float]]:
         """For each place, the three features in which it is furthest above the others, in deviations."""
-        mean_F, deviation_F = self.feature_CF.mean(0), np.maximum(self.feature_CF.std(0), 1e-6)
-        lift_KF = (self.feature_CF[place_K] - mean_F) / deviation_F
+        mean_F = self.feature_CF.mean(0)
+        centred_CF = self.feature_CF - mean_F
+        deviation_F = np.sqrt(np.einsum("cf,cf->f", centred_CF, centred_CF) / len(centred_CF))
+        lift_KF = centred_CF[place_K] / np.maximum(deviation_F, 1e-6)
         best_K3 = np.argsort(-lift_KF, axis=1, kind="stable")[:, :3].tolist()
         lifts = lift_KF.tolist()
         return [
@@ -86,7 +88,7 @@ class Scorer:
         if not np.isfinite(vector_NE).all():
             raise BundleError(f"{folder}: item vectors hold numbers that are not finite; export the version again")
         text_width = int(bundle.manifest["model"]["text_width"])
-        self.engine = RankEngine(folder / "user.onnx", folder / "rank.onnx", vector_NE, text_width, device)
+        self.engine = RankEngine(folder / "user.onnx", folder / "rank.onnx", vector_NE, text_width, device, threads=1)
         self._unit_NE = _unit(vector_NE)
         self._index: VectorIndex | None = None
         self.categories = [name or "" for name in self.items["category"].to_list()]

@@ -1,6 +1,5 @@
 """Shaping answers: every one names the version that made it, errors included, and never echoes what cannot be sent."""
 
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -9,16 +8,13 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
 from penstock.errors import AccessError, ApprovalError, BundleError, DataError, LeaseHeld, PenstockError, RegistryError
 from penstock.serving.runtime import NotReady, Runtime, Served
-from penstock.serving.telemetry import Telemetry
 
 SHOWN_CHARS = 80
 RETRY_S = 1
-CONSOLE_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 STATUS_OF: tuple[tuple[type[PenstockError], int, str], ...] = (
     (NotReady, 503, "not_ready"),
     (AccessError, 403, "not_allowed"),
@@ -121,22 +117,6 @@ def install_errors(app: FastAPI, runtime: Runtime, at_fault: Callable[[Request],
     app.add_exception_handler(PenstockError, failed)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(500, crashed)
-
-
-def install_watch(app: FastAPI, telemetry: Telemetry) -> None:
-    """Count and time every answer, and give it the headers that keep a browser from doing more than asked."""
-
-    @app.middleware("http")
-    async def watch(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        started_s = time.perf_counter()
-        response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "unmatched")
-        telemetry.observe_request(route, response.status_code, time.perf_counter() - started_s)
-        response.headers.setdefault("Content-Security-Policy", CONSOLE_POLICY)
-        response.headers.setdefault("Cache-Control", "no-store")
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
 
 
 def _detail(item: dict[str, Any]) -> dict[str, str]:

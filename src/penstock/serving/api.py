@@ -40,8 +40,8 @@ class Filters(Strict):
     `exclude_seen`: leave out what the user had; left out itself, as the data says (`data.repeats`).
     """
 
-    category: list[Text] = Field(default=[], max_length=MAX_FILTER)
-    exclude: list[Text] = Field(default=[], max_length=MAX_FILTER)
+    category: tuple[Text, ...] = Field(default=(), max_length=MAX_FILTER)
+    exclude: tuple[Text, ...] = Field(default=(), max_length=MAX_FILTER)
     exclude_seen: bool | None = None
 
 

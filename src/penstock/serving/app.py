@@ -1,6 +1,8 @@
 """The HTTP service: put together from its parts, and started."""
 
+import gc
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,7 +19,7 @@ from penstock.registry.tokens import read_keys
 from penstock.serving.access import Guard, Keyring
 from penstock.serving.access_routes import access_routes
 from penstock.serving.answer_log import Answered, AnswerLog
-from penstock.serving.answers import install_errors, install_watch, problem, request_id
+from penstock.serving.answers import install_errors, problem, request_id
 from penstock.serving.console_pages import page_routes
 from penstock.serving.console_routes import console_routes
 from penstock.serving.decisions import Decisions
@@ -28,16 +30,21 @@ from penstock.serving.keeper import Chore, Keeper
 from penstock.serving.limits import Door, is_local
 from penstock.serving.operations import decision_routes, health_routes
 from penstock.serving.policy import Policy
+from penstock.serving.recommender import Recommender
 from penstock.serving.rollout import Rollouts
 from penstock.serving.rollout_routes import rollout_routes
 from penstock.serving.routes import v1_routes
 from penstock.serving.runtime import Runtime
+from penstock.serving.short_way import ShortWay
 from penstock.serving.status import status
 from penstock.serving.telemetry import Telemetry
+from penstock.serving.watch import Watch
 from penstock.serving.watch_period import WatchPeriod
 from penstock.settings import Settings
 
 ABOUT = "Recommendations and labels from a model that stays minutes old; events in, versions named in every answer."
+SWITCH_S = 0.001
+"""How long a thread behind the scenes may keep the interpreter from one that answers (Python's own: 0.005)."""
 DROP_EVERY_S, WATCH_EVERY_S = 5.0, 1.0
 log = logging.getLogger(__name__)
 
@@ -74,9 +81,11 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.add_middleware(Door, settings=settings.service, refuse=refuse)
     keyring = Keyring(runtime.state, wide=not is_local(settings.service.host))
     app.add_middleware(Guard, keyring=keyring, refuse=refuse, clock=runtime.clock)
-    install_watch(app, telemetry)
+    app.add_middleware(Watch, telemetry=telemetry)
     app.include_router(access_routes(runtime, keyring))
-    app.include_router(v1_routes(runtime, settings.service, telemetry, answers, rollouts, Policy.of(settings.policy)))
+    recommender = Recommender(runtime, settings.service, telemetry, answers, rollouts, Policy.of(settings.policy))
+    app.router.routes.insert(0, ShortWay(recommender))
+    app.include_router(v1_routes(runtime, settings.service, telemetry, answers, recommender))
     app.include_router(rollout_routes(runtime, rollouts))
     app.include_router(explain_routes(runtime))
     app.include_router(item_routes(runtime, settings))
@@ -113,13 +122,30 @@ def serve(settings: Settings) -> None:
     """
     import uvicorn
 
+    sys.setswitchinterval(SWITCH_S)
     runtime = open_runtime(settings)
+    runtime.after_switch = settle
     check_host(settings.service.host, runtime.state)
     app = create_app(runtime, settings)
     log.info("console at http://%s:%d/", settings.service.host, settings.service.port)
     uvicorn.run(
-        app, host=settings.service.host, port=settings.service.port, log_level="warning", timeout_graceful_shutdown=10
+        app,
+        host=settings.service.host,
+        port=settings.service.port,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=settings.service.keep_alive_s,
+        timeout_graceful_shutdown=10,
     )
+
+
+def settle() -> None:
+    """Spare the garbage collector what a version consists of: it would look through all of it, again and again.
+
+    A version that is let go is freed all the same, by its count of references.
+    """
+    gc.collect(1)
+    gc.freeze()
 
 
 def check_host(host: str, state: State) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from penstock.serving import api
 from penstock.serving.answers import Problematic
-from penstock.serving.routes import recommend_from
+from penstock.serving.recommend import recommend_from
 from penstock.serving.runtime import Runtime, Served
 
 KEPT = 2
@@ -81,8 +81,8 @@ def compare(shelf: Shelf, numbers: list[str], body: api.RecommendationRequest, c
         served = shelf.of(number)
         if served.scorer.task != "rank":
             raise Problematic(409, "other_task", f"version {number} labels texts, only ranked lists can be compared")
+        shelf.runtime.follow(served)
         with served.lock:
-            shelf.runtime.follow(served)
             answer = recommend_from(served, body, candidates, shelf.runtime.clock())
         lists.append({"number": served.version, "digest": served.digest, **answer})
     held = [{item["item_id"] for item in one["items"]} for one in lists]

@@ -114,7 +114,7 @@ class Door:
             if isinstance(body, Refusal):
                 await self._turn_away(body, scope, receive, send)
                 return
-            receive = _replay(body, receive)
+            receive = replay({"type": "http.request", "body": body, "more_body": False}, receive)
         await self.app(scope, receive, send)
 
     async def _turn_away(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,7 +171,10 @@ class Door:
             limit_s = self.settings.body_timeout_s
             return Refusal(408, "body_too_slow", f"the body was not complete after {limit_s:g} s; send it again")
         body = b"".join(parts)
-        depth, deepest = json_depth(body), self.settings.max_json_depth
+        deepest = self.settings.max_json_depth
+        if body.count(b"[") + body.count(b"{") <= deepest:  # cannot be deeper than it has brackets
+            return body
+        depth = json_depth(body)
         if depth > deepest:
             return Refusal(422, "too_deep", f"the body is nested {depth} deep, at most {deepest} levels are taken")
         return body
@@ -200,11 +203,11 @@ def json_depth(body: bytes) -> int:
     return max(int(depth_N.max()), 0) if len(depth_N) else 0
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the held body first."""
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+def replay(message: Message, receive: Receive) -> Receive:
+    """A `receive` that gives `message` first."""
+    waiting = [message]
 
-    async def replay() -> Message:
+    async def replayed() -> Message:
         return waiting.pop() if waiting else await receive()
 
-    return replay
+    return replayed

@@ -1,6 +1,7 @@
 """Rules around the ranking: what may be shown, and how a placement is explained."""
 
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,6 @@ def allowed_items(
     return Allowed(state, seconds(at), row_X, mask_N)
 
 
-@staged("policy")
 def why(scored: Scored, source: str, newcomer: bool) -> list[str]:
     """Short reasons for one placement, the strongest first.
 
@@ -160,10 +160,16 @@ def why(scored: Scored, source: str, newcomer: bool) -> list[str]:
     """
     reasons = [SOURCE_REASONS.get(source, source)]
     for name, lift in sorted(scored.parts.items(), key=lambda part: -part[1]):
-        family = next((key for key in sorted(FEATURE_REASONS, key=len, reverse=True) if name.startswith(key)), None)
+        family = _family(name)
         if family is not None and lift > 0 and family != SAME_AS_SOURCE.get(source):
             reasons.append(FEATURE_REASONS[family])
     found = [reason for reason in dict.fromkeys(reasons) if reason]
     if not found:
         found = ["popular or new" if newcomer else "the model's best guess among all items"]
     return found[:MAX_REASONS]
+
+
+@cache
+def _family(feature: str) -> str | None:
+    """The longest beginning of a feature's name that there are words for."""
+    return next((key for key in sorted(FEATURE_REASONS, key=len, reverse=True) if feature.startswith(key)), None)

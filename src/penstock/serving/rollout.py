@@ -115,8 +115,7 @@ class Rollouts:
 
     def _catch_up(self, challenger: Served) -> None:
         """Let the challenger see what the journal accepted, as the champion does at once."""
-        with challenger.lock:
-            self.runtime.follow(challenger)
+        self.runtime.follow(challenger)
 
     def _note(self, rollout: Rollout, exposure: Exposure) -> None:
         self.counts[exposure.arm, "failed" if exposure.failed else "answered"] += 1

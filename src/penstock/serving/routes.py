@@ -5,16 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import Response
 
-from penstock.features.staged import listening
 from penstock.serving import api
 from penstock.serving.answer_log import AnswerLog
-from penstock.serving.answered import classified, recommended
+from penstock.serving.answered import classified
 from penstock.serving.answers import Problematic, json_answer, named, request_id
-from penstock.serving.policy import Policy
-from penstock.serving.recommend import recommend_from as recommend_from
-from penstock.serving.recommend import user_of
-from penstock.serving.rollout import Rollouts
-from penstock.serving.runtime import Runtime, Served
+from penstock.serving.recommender import Recommender, check_k, check_task
+from penstock.serving.runtime import Runtime
 from penstock.serving.telemetry import Telemetry
 from penstock.settings import ServiceSettings
 
@@ -38,35 +34,14 @@ def v1_routes(
     settings: ServiceSettings,
     telemetry: Telemetry,
     answers: AnswerLog,
-    rollouts: Rollouts,
-    policy: Policy,
+    recommender: Recommender,
 ) -> APIRouter:
     """Recommendations, events, similar items, classifications."""
     router = APIRouter(prefix="/v1", responses=FAILURES)
-    certain = policy.without_dice()
 
     @router.post("/recommendations", response_model=api.Recommendations, summary="Best items for a user")
     def recommend(request: Request, body: api.RecommendationRequest) -> Response:
-        _check_k(body.k, settings)
-        if body.user_id is not None:
-            body = body.model_copy(update={"user_id": runtime.name_of(body.user_id)})
-        served = runtime.current()
-        _check_task(served, "rank")
-        now = runtime.clock()
-
-        def rank(version: Served, shadow: bool) -> dict[str, Any]:
-            with version.lock:
-                answer = recommend_from(version, body, settings.candidates, now, certain if shadow else policy)
-                if answers.enabled and not shadow:
-                    answers.put(recommended(request_id(request), version, user_of(body, now), body, answer, now))
-            return answer
-
-        with listening(telemetry.observe_stage):
-            served, answer = rollouts.answer(request_id(request), body.user_id, served, rank)
-        telemetry.count_answer(served.version)
-        for item in answer["items"]:
-            telemetry.recommended.labels(item["source"]).inc()
-        return json_answer(named(request, served) | answer)
+        return recommender.answer(request, body)
 
     @router.post("/events", status_code=202, response_model=api.EventsAccepted, summary="Take in what users did")
     def take_events(request: Request, body: Annotated[api.Events, Body(openapi_examples=EVENT_EXAMPLES)]) -> Response:
@@ -88,9 +63,9 @@ def v1_routes(
     def similar(
         request: Request, item_id: Annotated[str, Path(max_length=256)], k: Annotated[int, Query(ge=1)] = 10
     ) -> Response:
-        _check_k(k, settings)
+        check_k(k, settings)
         served = runtime.current()
-        _check_task(served, "rank")
+        check_task(served, "rank")
         with served.lock:
             if item_id not in served.scorer.state.row_of:
                 raise Problematic(404, "unknown_item", f"version {served.version} knows no item {item_id!a}")
@@ -101,9 +76,9 @@ def v1_routes(
 
     @router.get("/users", response_model=api.Users, summary="Some users with a history, to try out")
     def some_users(request: Request, k: Annotated[int, Query(ge=1)] = 20) -> Response:
-        _check_k(k, settings)
+        check_k(k, settings)
         served = runtime.current()
-        _check_task(served, "rank")
+        check_task(served, "rank")
         with served.lock:
             users = served.scorer.state.histories.users()[-k:]
         return json_answer(named(request, served) | {"users": users[::-1]})
@@ -111,7 +86,7 @@ def v1_routes(
     @router.post("/classifications", response_model=api.Classifications, summary="Label texts")
     def classify(request: Request, body: api.ClassificationRequest) -> Response:
         served = runtime.current()
-        _check_task(served, "classify")
+        check_task(served, "classify")
         with served.lock:
             labels = list(served.scorer.labels)
             probability_BK = served.scorer.classify(body.texts).tolist()
@@ -124,21 +99,3 @@ def v1_routes(
         return json_answer(named(request, served) | {"results": results})
 
     return router
-
-
-def _check_k(k: int, settings: ServiceSettings) -> None:
-    if k > settings.max_k:
-        raise Problematic(422, "invalid", f"k: {k} is more than {settings.max_k} (service.max_k); ask for fewer")
-
-
-def _check_task(served: Served, wanted: str) -> None:
-    if served.scorer.task == wanted:
-        return
-    ranks = wanted == "classify"
-    verb, other = ("ranks items", "recommendations") if ranks else ("labels texts", "classifications")
-    raise Problematic(
-        409,
-        "other_task",
-        f"version {served.version} {verb} (task {served.scorer.task}); use /v1/{other}, or promote a version of task "
-        f"{wanted}",
-    )

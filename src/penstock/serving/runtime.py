@@ -35,7 +35,7 @@ class NotReady(PenstockError):
 
 @dataclass
 class Served:
-    """One loaded version. Hold `lock` while using `scorer`.
+    """One loaded version. Hold `lock` while using `scorer`; `following` is the runtime's own, taken before it.
 
     `seq`, `items_seq`: the last journal entry and the last posted item it has seen; `loaded_seq`: the last entry before
     it began to answer; `judged`: what the business rules say of its items, None until a policy asks.
@@ -50,6 +50,7 @@ class Served:
     items_seq: int = 0
     judged: JudgedItems | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    following: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Runtime:
         self.posted = posted
         self.journal, self.state, self.decisions, self.clock = journal, state, decisions, clock
         self.name_of: Callable[[str], str] = str  # from a user's id to the name in the journal; see data/pseudonyms.py
+        self.after_switch: Callable[[], None] = lambda: None
         self.counts = SwapCounts()
         self.failure: LoadFailure | None = None
         self.poll_error: str | None = None
@@ -132,8 +134,7 @@ class Runtime:
         accepted = self.journal.append(events, self.clock())
         served = self._served
         if served is not None:
-            with served.lock:
-                self._follow(served)
+            self.follow(served)
         return accepted
 
     def take_in(self, items: list[dict[str, Any]]) -> int:
@@ -168,8 +169,7 @@ class Runtime:
             served = self._served
             if served is not None:
                 self._learn_items(served)
-                with served.lock:
-                    self._follow(served)
+                self.follow(served)
             if pointer is None or self._is_known(pointer[0], pointer[1]):
                 return False
             number, digest, folder = pointer
@@ -236,16 +236,21 @@ class Runtime:
         return fresh
 
     def follow(self, served: Served) -> None:
-        """Let a version that was brought up see what the journal accepted since; the caller holds its lock."""
-        self._follow(served)
+        """Let a version see what the journal accepted since; an answer waits for the seeing, not for the reading."""
+        with served.following:
+            while not (page := self.journal.read(served.seq, PAGE)).is_empty():
+                with served.lock:
+                    _see(served, page)
 
     def _switch(self, number: str, digest: str, folder: Path) -> None:
         fresh = self.bring_up(number, digest, folder)
-        with fresh.lock:
+        with fresh.following, fresh.lock:  # whoever comes now waits until it has seen what the old one has
             self._served = fresh
-            self._follow(fresh)
+            while not (page := self.journal.read(fresh.seq, PAGE)).is_empty():
+                _see(fresh, page)
         self.counts.swapped += 1
         self.failure = None
+        self.after_switch()
         log.info("version %s serves (bundle %s)", number, digest[:12])
 
     def _replay(self, served: Served) -> None:
@@ -271,14 +276,11 @@ class Runtime:
             served.seq = int(page["seq"][-1])
         self._floor = (until, floor)
 
-    def _follow(self, served: Served) -> None:
-        """Observe what the journal accepted since; the caller holds the lock."""
-        while True:
-            page = self.journal.read(served.seq, PAGE)
-            if page.is_empty():
-                return
-            served.scorer.observe(page.select(list(EVENT_COLUMNS)))
-            served.seq = int(page["seq"][-1])
+
+def _see(served: Served, page: pl.DataFrame) -> None:
+    """Take a page of the journal in; the caller holds the lock."""
+    served.scorer.observe(page[list(EVENT_COLUMNS)])
+    served.seq = int(page["seq"][-1])
 
 
 def _warm(scorer: ScorerLike, now: datetime) -> None:

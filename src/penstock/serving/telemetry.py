@@ -4,6 +4,7 @@ import threading
 from collections import Counter as tally
 from collections import deque
 from datetime import datetime
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -58,19 +59,25 @@ class Telemetry:
         self.rollout_answers = Gauge(
             "penstock_rollout_answers", "Answers to the users of rollouts, by arm", ("arm", "outcome"), registry=own
         )
+        # Looking a label up costs more than counting: what every request moves is looked up once.
+        self._request_of, self._latency_of = cache(self.requests.labels), cache(self.latency_s.labels)
+        self._stage_of, self._candidates_of = cache(self.stage_s.labels), cache(self.candidates.labels)
+        self._recommended_of = cache(self.recommended.labels)
         self._versions: deque[str] = deque()
         self._lock = threading.Lock()
         self._fresh: tuple[tuple[str, datetime], dict[str, float]] | None = None
 
     def observe_stage(self, stage: str, elapsed_s: float, result: object) -> None:
         """Time one stage of a recommendation; see features.staged."""
-        self.stage_s.labels(stage).observe(elapsed_s)
+        self._stage_of(stage).observe(elapsed_s)
         if isinstance(result, Candidates):
             for source, count in tally(result.source_C).items():
-                self.candidates.labels(source).inc(count)
+                self._candidates_of(source).inc(count)
 
-    def count_answer(self, version: str) -> None:
-        """Count a recommendation for its version; of the versions only the newest few are kept as labels."""
+    def count_answer(self, version: str, sources: list[str]) -> None:
+        """Count a recommendation and where its items came from; only the newest few versions are kept as labels."""
+        for source, count in tally(sources).items():
+            self._recommended_of(source).inc(count)
         with self._lock:
             if version not in self._versions:
                 self._versions.append(version)
@@ -80,8 +87,8 @@ class Telemetry:
 
     def observe_request(self, route: str, status: int, elapsed_s: float) -> None:
         """Count one answer. `route` is the path's template, never the path itself: labels must stay few."""
-        self.requests.labels(route, str(status)).inc()
-        self.latency_s.labels(route).observe(elapsed_s)
+        self._request_of(route, str(status)).inc()
+        self._latency_of(route).observe(elapsed_s)
 
     def expose(self, runtime: Runtime, rollouts: Rollouts) -> bytes:
         """The text that Prometheus reads."""

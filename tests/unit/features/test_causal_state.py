@@ -1,6 +1,8 @@
 """Features: by hand, the same for a batch and for single events, the same after keeping, blind to the future."""
 
+import gc
 import math
+import weakref
 from datetime import timedelta
 from pathlib import Path
 
@@ -226,3 +228,16 @@ def test_repeats_by_hand(small: Settings) -> None:
     np.testing.assert_allclose(of["repeat_last"], [0, 1, 0])
     halved = 0.5 ** (np.array([2, 1]) / 24)
     np.testing.assert_allclose(of["repeat_sum_24h"], np.log1p([6 * halved[0], 3 * halved[1], 0]), rtol=1e-5)
+
+
+def test_a_state_goes_with_its_last_user(small: Settings) -> None:
+    state = state_of(small)
+    state.observe(random_events(1, 50))
+    state.trending.top(START_S, 5)
+    seen = weakref.ref(state)
+    gc.disable()
+    try:
+        del state
+        assert seen() is None, "nothing but the garbage collector would have found it"
+    finally:
+        gc.enable()

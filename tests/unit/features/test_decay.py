@@ -78,3 +78,17 @@ def test_kept_and_restored_goes_on_as_before() -> None:
     for one in (counts, other):
         one.add(np.array([1]), np.array([1.0]), np.array([9e5]))
     np.testing.assert_array_equal(counts.at(1e6), other.at(1e6))
+
+
+def test_a_sum_that_was_read_moves_with_what_comes_after() -> None:
+    counts, row_1, one_1 = DecayedCounts(HALF_LIVES_S, 4), np.array([1]), np.ones(1)
+    assert counts.at(5.0).tolist() == np.zeros((4, 3)).tolist()
+    counts.add(row_1, one_1, np.array([0.0]))
+    before = counts.at(100.0)
+    counts.add(row_1, one_1, np.array([5e4]))
+    assert counts.at(100.0)[1, 0] > before[1, 0]
+    np.testing.assert_allclose(counts.at(5e4), slow([(1, 1.0, 0.0), (1, 1.0, 5e4)], 5e4))
+    again = DecayedCounts(HALF_LIVES_S, 4)
+    again.at(5e4)
+    again.restore("n", counts.arrays("n"))
+    np.testing.assert_array_equal(again.at(5e4), counts.at(5e4))

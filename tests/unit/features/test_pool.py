@@ -50,3 +50,12 @@ def test_what_time_changed_is_seen_after_a_minute_and_an_earlier_moment_at_once(
 def test_a_long_list_is_read_from_all_rows() -> None:
     scores = Counted(1000)
     assert len(Pool(scores, size=40).top(1.0, 500)) == 500
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(500, 5000), st.booleans())
+def test_the_best_of_many_are_the_best_of_all(seed: int, count: int, rows: int, coarse: bool) -> None:
+    random = np.random.default_rng(seed)
+    score_N = random.integers(0, 30, rows).astype(np.float64) if coarse else random.standard_normal(rows)
+    score_N[random.random(rows) < random.random()] = -np.inf
+    best = np.argsort(-score_N, kind="stable")[:count]
+    assert best_rows(score_N, count).tolist() == best[score_N[best] > -np.inf].tolist()

@@ -46,3 +46,14 @@ def test_a_new_item_is_found_at_once(monkeypatch: pytest.MonkeyPatch, exact_belo
         index.add(9.0 * query_QE[number][None])
     assert [index.nearest(query_QE[number], 2).tolist()[0] for number in range(3)] == [3000, 3001, 3002]
     assert index.nearest(query_QE[2], 2000)[0] == 3002
+
+
+def test_lists_that_are_not_worth_it_are_dropped_and_all_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EXACT_BELOW", 1000)
+    random = np.random.default_rng(3)
+    vector_NE = random.standard_normal((4000, 32)).astype(np.float32)
+    query_QE = random.standard_normal((10, 32)).astype(np.float32)
+    index = VectorIndex(vector_NE, query_QE)
+    assert (index.lists, index.scanned) == (0, 0)
+    for query_E in query_QE:
+        assert index.nearest(query_E, 50).tolist() == exact(vector_NE, query_E, 50)

@@ -1,0 +1,91 @@
+"""What POST /v1/recommendations does, whichever way the request came in: through the framework, or the short way."""
+
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from penstock.features.staged import listening
+from penstock.serving import api
+from penstock.serving.answer_log import AnswerLog
+from penstock.serving.answered import recommended
+from penstock.serving.answers import Problematic, json_answer, named, request_id
+from penstock.serving.policy import Policy
+from penstock.serving.recommend import recommend_from, user_of
+from penstock.serving.rollout import Rollouts
+from penstock.serving.runtime import Runtime, Served
+from penstock.serving.telemetry import Telemetry
+from penstock.settings import ServiceSettings
+
+
+class Recommender:
+    """Answers from the served version, or from the challenger of a rollout; notes and counts what it answered."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        settings: ServiceSettings,
+        telemetry: Telemetry,
+        answers: AnswerLog,
+        rollouts: Rollouts,
+        policy: Policy,
+    ) -> None:
+        self.runtime, self.settings, self.telemetry = runtime, settings, telemetry
+        self.answers, self.rollouts = answers, rollouts
+        self.policy, self.certain = policy, policy.without_dice()
+
+    def answer(self, request: Request, body: api.RecommendationRequest) -> Response:
+        """The response.
+
+        Raises:
+            NotReady, Problematic, DataError: there is nothing to answer from, or no such answer.
+        """
+        check_k(body.k, self.settings)
+        if body.user_id is not None:
+            body = body.model_copy(update={"user_id": self.runtime.name_of(body.user_id)})
+        served = self.runtime.current()
+        check_task(served, "rank")
+        now = self.runtime.clock()
+
+        def rank(version: Served, shadow: bool) -> dict[str, Any]:
+            policy = self.certain if shadow else self.policy
+            with version.lock:
+                found = recommend_from(version, body, self.settings.candidates, now, policy)
+                if self.answers.enabled and not shadow:
+                    self.answers.put(recommended(request_id(request), version, user_of(body, now), body, found, now))
+            return found
+
+        with listening(self.telemetry.observe_stage):
+            served, answer = self.rollouts.answer(request_id(request), body.user_id, served, rank)
+        self.telemetry.count_answer(served.version, [item["source"] for item in answer["items"]])
+        return json_answer(named(request, served) | answer)
+
+    def is_quick(self, body: api.RecommendationRequest) -> bool:
+        """Whether the answer takes a millisecond or two and waits for nobody, so that the event loop may make it.
+
+        A query is encoded; a query, a category or a rule has long lists looked through; a rollout reads the journal.
+        """
+        served = self.runtime.served
+        if served is None or served.lock.locked():
+            return False
+        return not (body.query or body.filters.category or self.policy.rules or self.rollouts.active)
+
+
+def check_k(k: int, settings: ServiceSettings) -> None:
+    """Refuse to show more items than may be asked for."""
+    if k > settings.max_k:
+        raise Problematic(422, "invalid", f"k: {k} is more than {settings.max_k} (service.max_k); ask for fewer")
+
+
+def check_task(served: Served, wanted: str) -> None:
+    """Refuse what the served version was not made for."""
+    if served.scorer.task == wanted:
+        return
+    ranks = wanted == "classify"
+    verb, other = ("ranks items", "recommendations") if ranks else ("labels texts", "classifications")
+    raise Problematic(
+        409,
+        "other_task",
+        f"version {served.version} {verb} (task {served.scorer.task}); use /v1/{other}, or promote a version of task "
+        f"{wanted}",
+    )
