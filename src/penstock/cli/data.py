@@ -137,14 +137,9 @@ def _batches(file: Path) -> Iterator[Batch]:
         return _json_batches(file, total)
     if file.suffix != ".parquet":
         raise SchemaError(f"{file} ends in {file.suffix or 'nothing'}, expected .parquet, .jsonl or .ndjson")
-    import polars as pl
+    from penstock.data.foreign import read_foreign
 
-    try:
-        with file.open("rb") as opened:
-            frame = pl.read_parquet(opened)
-    except pl.exceptions.PolarsError as error:
-        raise SchemaError(f"{file} is no whole Parquet file: {error}; write or fetch it again") from error
-    return _table_batches(frame)
+    return _table_batches(read_foreign(file.read_bytes(), str(file)))
 
 
 def _table_batches(frame: "pl.DataFrame") -> Iterator[Batch]:

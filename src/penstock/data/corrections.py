@@ -14,6 +14,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from penstock.data.admission import Admission, NotAdmitted
+from penstock.data.foreign import read_foreign
 from penstock.data.journal import events_frame
 from penstock.data.pseudonyms import user_names
 from penstock.data.quarantine import Note, Quarantined, held_entries, release, released_by
@@ -80,7 +81,7 @@ def read_corrected(path: Path) -> pl.DataFrame:
     try:
         with path.open("rb") as file:
             if path.suffix == ".parquet":
-                return pl.read_parquet(file)
+                return read_foreign(file.read(), str(path))
             if path.suffix == ".csv":
                 table = pl.read_csv(file, schema_overrides=plain)
             elif path.suffix in (".jsonl", ".ndjson"):

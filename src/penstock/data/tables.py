@@ -47,7 +47,7 @@ def read_table(path: Path, columns: Mapping[str, pl.DataType], required: tuple[s
             frame = pl.read_parquet(file)
     except OSError as error:
         raise SchemaError(f"{path} cannot be read ({error.strerror}); expected a Parquet file there") from error
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise SchemaError(
             f"{path} ({path.stat().st_size} bytes) is no whole Parquet file: {error}; it was cut short or is another "
             "format; write or fetch it again"

@@ -11,6 +11,7 @@ from typing import Literal
 import polars as pl
 
 from penstock.data.dataset import Dataset
+from penstock.data.foreign import read_foreign
 from penstock.data.importers.assembly import assemble
 from penstock.data.importers.files import need_columns, read_bytes, read_csv
 from penstock.data.importers.reconciliation import Reconciliation, sift
@@ -67,8 +68,7 @@ def _read(path: Path) -> pl.DataFrame:
         return read_csv(path)
     try:
         if name.endswith(".parquet"):
-            with path.open("rb") as file:
-                return pl.read_parquet(file).with_row_index("_row")
+            return read_foreign(path.read_bytes(), str(path)).with_row_index("_row")
         if name.endswith((".jsonl", ".ndjson")):
             return pl.read_ndjson(read_bytes(path), infer_schema_length=None).with_row_index("_row")
     except OSError as error:

@@ -5,17 +5,15 @@ under a name that begins with a dot or an underscore, then rename it): one that 
 again. A file that cannot be read at all is held as one message, and the next is taken.
 """
 
-import io
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-import polars as pl
-
+from penstock.data.foreign import read_foreign
 from penstock.data.sources.protocol import Batch, Message
-from penstock.errors import DependencyMissing, SourceError
+from penstock.errors import DependencyMissing, SchemaError, SourceError
 
 ENDINGS = (".jsonl", ".ndjson", ".parquet")
 DONE = 1 << 62
@@ -112,10 +110,9 @@ class FileSource:
         with self._files.open(path, "rb") as file:
             data = file.read()
         try:
-            frame = pl.read_parquet(io.BytesIO(data))
-        except pl.exceptions.PolarsError as error:
-            broken = f"no whole Parquet file ({error}), {len(data)} bytes; write it again under another name"
-            yield Message(b"", path, broken=broken)
+            frame = read_foreign(data, path)
+        except SchemaError as error:
+            yield Message(b"", path, broken=f"{error} under another name")
             return
         for number, row in enumerate(frame.iter_rows(named=True)):
             yield Message(_given(row), f"{path}:{number}")
