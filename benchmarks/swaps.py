@@ -25,8 +25,6 @@ import psutil
 
 import measure
 
-KEEP_ALIVE_S = 75
-"""Longer than a pause of the load: a connection closed while a request is on its way would count as failed."""
 PORT, POLL_S, SETTLE_S = 8473, 0.02, 0.1
 GOOD, BAD = ("good-a", "good-b"), ("bad-short", "bad-bit", "bad-weights")
 
@@ -78,21 +76,16 @@ class Pointer:
 
 def serve(folder: Path) -> None:
     """The service, until it is ended."""
-    import uvicorn
-
     from penstock.data.journal import Journal
     from penstock.data.state import open_state
     from penstock.inference.scorer import Scorer
-    from penstock.serving.app import create_app
+    from penstock.serving.app import answer
     from penstock.serving.runtime import Runtime
     from service_bundle import make_settings
 
-    settings = make_settings(folder)
+    settings = make_settings(folder).override({"service.port": PORT})
     journal = Journal(open_state(settings.state.url), settings.data)
-    runtime = Runtime(Pointer(folder), journal, Scorer.load, POLL_S)
-    uvicorn.run(
-        create_app(runtime, settings), host="127.0.0.1", port=PORT, log_level="error", timeout_keep_alive=KEEP_ALIVE_S
-    )
+    answer(Runtime(Pointer(folder), journal, Scorer.load, POLL_S), settings)
 
 
 class Load:

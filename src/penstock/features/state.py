@@ -16,8 +16,7 @@ from weakref import WeakMethod
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from penstock.errors import BundleError
 from penstock.features.columns import HOUR_S, PAIR_TAIL, fill_item_columns, fill_user_columns, item_columns
@@ -28,6 +27,7 @@ from penstock.features.places import PlaceTable
 from penstock.features.pool import Pool, Score
 from penstock.features.spec import CATEGORY_HALF_LIVES_H, FeatureSpec
 from penstock.features.staged import staged
+from penstock.features.tensors import read_tensors
 from penstock.features.yields import Yields
 
 __all__ = ["PAIR_TAIL", "CausalState", "EventBatch", "FeatureSpec", "seconds"]
@@ -310,14 +310,14 @@ class CausalState:
         try:
             spec = FeatureSpec.from_json(json.loads((folder / "spec.json").read_text()))
             names = json.loads((folder / "names.json").read_text())
-            arrays = load_file(folder / "counters.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
+            arrays = read_tensors(folder / "counters.safetensors")
+        except (OSError, ValueError) as error:
             raise BundleError(f"{folder}: the causal state cannot be read ({error})") from error
         state = cls(spec)
         state.items = names["items"]
         state.row_of = {item: row for row, item in enumerate(state.items)}
         state.categories = {name: code for code, name in enumerate(names["categories"])}
-        state.category_N, state.born_s_N = arrays["category"], np.array(arrays["born"])
+        state.category_N, state.born_s_N = arrays["category"], arrays["born"]
         state.seen_N = arrays["seen"].astype(bool)
         state.observed_events = int(arrays["observed"][0])
         state.counted_s = float(arrays["counted"][0])

@@ -3,6 +3,7 @@
 R requests, C candidates, L past events, E width of a vector, T width of a text vector, F features, N items.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,7 @@ class TextEngine:
 
     def __init__(self, graph: bytes | Path, tokenizer: str, device: str = "auto") -> None:
         self.session = Session(graph, device)
-        self.tokenizer: Tokenizer = Tokenizer.from_str(tokenizer)
-        self.tokenizer.no_padding()
+        self.tokenizer = _tokenizer(tokenizer)
 
     def encode(self, texts: list[str]) -> list[NDArray[np.float32]]:
         """The graph's outputs for `texts`: text vectors [B, T] and, for a ranker, item vectors [B, E]."""
@@ -40,6 +40,15 @@ class TextEngine:
             parts.append(self.session.run(token=token_BT, mask=mask_BT))
         back = np.argsort(order)
         return [np.concatenate(column)[back] for column in zip(*parts, strict=True)]
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(text: str) -> Tokenizer:
+    """The tokenizer of a file's text. Versions share it: it is the same from round to round, and reading it holds the
+    interpreter for 30 ms."""
+    tokenizer: Tokenizer = Tokenizer.from_str(text)
+    tokenizer.no_padding()
+    return tokenizer
 
 
 class RankEngine:

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from penstock.errors import BundleError, DataError
 from penstock.features.examples import Examples, past_arrays
 from penstock.features.history import History
 from penstock.features.pool import best_rows
 from penstock.features.state import CausalState, seconds
+from penstock.features.tensors import read_tensors
 from penstock.inference.bundle import Bundle, load_bundle
 from penstock.inference.engine import RankEngine, TextEngine
 from penstock.inference.index import VectorIndex
@@ -24,6 +23,7 @@ from penstock.text import item_texts
 
 QUERIES = 64
 """Users whose vectors the index is fitted to."""
+LISTED = 2_000
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Scorer:
             self.head = Session(folder / "classify.onnx", device)
             return
         self.state = CausalState.load(folder / "state")
-        vector_NE = load_file(folder / "vectors.safetensors")["vector"]
+        vector_NE = read_tensors(folder / "vectors.safetensors")["vector"]
         if len(vector_NE) != len(self.state.items):
             raise BundleError(f"{folder}: {len(vector_NE)} item vectors for {len(self.state.items)} items")
         if not np.isfinite(vector_NE).all():
@@ -91,8 +91,8 @@ class Scorer:
         self.engine = RankEngine(folder / "user.onnx", folder / "rank.onnx", vector_NE, text_width, device, threads=1)
         self._unit_NE = _unit(vector_NE)
         self._index: VectorIndex | None = None
-        self.categories = [name or "" for name in self.items["category"].to_list()]
-        self.titles = self.items["title"].to_list()
+        self.categories = _listed(self.items["category"].fill_null(""))
+        self.titles = _listed(self.items["title"])
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> "Scorer":
@@ -104,7 +104,7 @@ class Scorer:
         bundle = load_bundle(folder)
         try:
             return cls(bundle, device)
-        except (SafetensorError, pl.exceptions.PolarsError, ValueError, KeyError, TypeError) as error:
+        except (pl.exceptions.PolarsError, ValueError, KeyError, TypeError) as error:
             raise BundleError(
                 f"{folder}: the files are as the manifest says, but cannot be brought up: {error!r}; export it again"
             ) from error
@@ -264,3 +264,8 @@ def one_request(
 def _unit(vector_NE: NDArray[np.float32]) -> NDArray[np.float32]:
     length_N1 = np.linalg.norm(vector_NE, axis=1, keepdims=True)
     return np.asarray(vector_NE / np.maximum(length_N1, 1e-9), np.float32)
+
+
+def _listed(column: pl.Series) -> list[str]:
+    """The column as a list, made in steps between which other threads may answer."""
+    return [text for start in range(0, len(column), LISTED) for text in column[start : start + LISTED].to_list()]

@@ -120,16 +120,20 @@ def serve(settings: Settings) -> None:
     Raises:
         SettingsError: service.host is reachable from other machines, and nobody has a token.
     """
+    runtime = open_runtime(settings)
+    check_host(settings.service.host, runtime.state)
+    log.info("console at http://%s:%d/", settings.service.host, settings.service.port)
+    answer(runtime, settings)
+
+
+def answer(runtime: Runtime, settings: Settings) -> None:
+    """Answer over a runtime until told to stop, in a process that does nothing else."""
     import uvicorn
 
     sys.setswitchinterval(SWITCH_S)
-    runtime = open_runtime(settings)
     runtime.after_switch = settle
-    check_host(settings.service.host, runtime.state)
-    app = create_app(runtime, settings)
-    log.info("console at http://%s:%d/", settings.service.host, settings.service.port)
     uvicorn.run(
-        app,
+        create_app(runtime, settings),
         host=settings.service.host,
         port=settings.service.port,
         log_level="warning",

@@ -1,5 +1,6 @@
 """What POST /v1/recommendations does, whichever way the request came in: through the framework, or the short way."""
 
+import asyncio
 from typing import Any
 
 from fastapi import Request
@@ -16,6 +17,9 @@ from penstock.serving.rollout import Rollouts
 from penstock.serving.runtime import Runtime, Served
 from penstock.serving.telemetry import Telemetry
 from penstock.settings import ServiceSettings
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.0005, 0.008
+"""An event is taken in within a millisecond or two, a query over a large catalogue is ranked within a hundred."""
 
 
 class Recommender:
@@ -61,14 +65,18 @@ class Recommender:
         return json_answer(named(request, served) | answer)
 
     def is_quick(self, body: api.RecommendationRequest) -> bool:
-        """Whether the answer takes a millisecond or two and waits for nobody, so that the event loop may make it.
+        """Whether the answer takes a millisecond or two, so that the event loop may make it.
 
         A query is encoded; a query, a category or a rule has long lists looked through; a rollout reads the journal.
         """
-        served = self.runtime.served
-        if served is None or served.lock.locked():
-            return False
         return not (body.query or body.filters.category or self.policy.rules or self.rollouts.active)
+
+    async def until_free(self) -> None:
+        """Wait, without holding the event loop up, while the served version is taking something in."""
+        pause_s, served = FIRST_PAUSE_S, self.runtime.served
+        while served is not None and served.lock.locked():
+            await asyncio.sleep(pause_s)
+            pause_s, served = min(2 * pause_s, LONGEST_PAUSE_S), self.runtime.served
 
 
 def check_k(k: int, settings: ServiceSettings) -> None:

@@ -3,7 +3,8 @@
 The framework's own way costs more than ranking does: it takes the request apart, resolves dependencies, hands the work
 to a thread and waits for it. The short way is a route before the others. What it does not recognise as well-formed and
 quick it hands on, body and all, so that every refusal is worded in one place; what it answers, Recommender answers as
-for the other way. Middleware and error handlers stand around both.
+for the other way. Nobody is sent to a thread because the version is busy: ranking there would keep it busy for whoever
+comes next, and all would end up in threads. Middleware and error handlers stand around both.
 """
 
 import orjson
@@ -39,6 +40,7 @@ class ShortWay(BaseRoute):
         content = message.get("body", b"")
         body = None if message.get("more_body") else parsed(content)
         if body is not None and self.recommender.is_quick(body):
+            await self.recommender.until_free()
             response = self.recommender.answer(Request(scope, receive, send), body)
             await response(scope, receive, send)
             return

@@ -141,7 +141,7 @@ def test_a_state_that_does_not_parse_is_named(small: Settings, tmp_path: Path, n
     state_of(small).save(tmp_path / "state")
     path = tmp_path / "state" / name
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(BundleError, match="causal state cannot be read"):
+    with pytest.raises(BundleError, match="cannot be read"):
         CausalState.load(tmp_path / "state")
 
 

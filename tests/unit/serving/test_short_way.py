@@ -93,7 +93,7 @@ def test_what_takes_long_leaves_the_event_loop(world: World, monkeypatch: pytest
     assert ["worker" in name for name in threads] == [False, True, True]
 
 
-def test_a_version_that_is_busy_is_waited_for_elsewhere(world: World) -> None:
+def test_a_version_that_is_busy_is_waited_for_and_the_event_loop_goes_on(world: World) -> None:
     served, codes = world.runtime.current(), list[int]()
     ask = threading.Thread(target=lambda: codes.append(world.client.post("/v1/recommendations", json={}).status_code))
     with served.lock:
