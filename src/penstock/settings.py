@@ -135,6 +135,7 @@ class TrainingSettings(Section):
     text_items_per_step: int = Field(ge=1)
     text_refresh_items: int = Field(ge=0)
     max_gradient_norm: float = Field(gt=0)
+    averaging: float = Field(ge=0, lt=1)
     proximal: float = Field(ge=0)
     rate_adaptation: float = Field(ge=0)
     rate_bound: float = Field(gt=1)

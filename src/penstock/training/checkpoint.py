@@ -21,7 +21,7 @@ from penstock.settings import Settings
 from penstock.training.anchors import Anchor
 from penstock.training.learner import Learner
 from penstock.training.replay import Batch
-from penstock.training.steps import optimizer_arrays, restore_optimizer
+from penstock.training.steps import WeightAverage, optimizer_arrays, restore_optimizer
 
 ANCHOR, UNIT, THEN = "anchor", "anchor_unit", "anchor_then"
 UNCOUNTED = "uncounted.parquet"
@@ -57,6 +57,7 @@ def save_checkpoint(learner: Learner, state: CausalState, carried: Carried, fold
     part.mkdir(parents=True)
     tensors: dict[str, torch.Tensor] = {}
     tensors |= {f"network.{name}": value for name, value in learner.network.state_dict().items()}
+    tensors |= {f"live.{place}": value for place, value in enumerate(learner.average.live)}
     tensors |= {f"text.{name}": value for name, value in learner.encoder.tuned_state().items()}
     tensors |= {f"head_optimizer.{k}": v for k, v in optimizer_arrays(learner.head_optimizer).items()}
     if learner.text_optimizer is not None:
@@ -134,6 +135,9 @@ def _restore(
     learner.encoder.load_tuned(groups.get("text", {}))
     learner.task.restore(groups["network"])
     learner.network.to(learner.device).eval()
+    learner.average = WeightAverage(learner.average.parameters, learner.average.decay)
+    for place, live in enumerate(learner.average.live):
+        live.copy_(groups.get("live", {}).get(str(place), live))  # kept without averaging: they are the network's
     learner.head_optimizer = learner.make_head_optimizer()
     restore_optimizer(learner.head_optimizer, groups.get("head_optimizer", {}))
     if learner.text_optimizer is not None:

@@ -31,6 +31,7 @@ from penstock.training.steps import (
     ProximalPull,
     RowAdagrad,
     SpikeGuard,
+    WeightAverage,
     make_optimizer,
     online_rate,
     repeatable,
@@ -89,6 +90,8 @@ class Learner:
         self.rate = PrequentialRate(settings.training.rate_adaptation, settings.training.rate_bound)
         self.rows = RowAdagrad(settings.training.residual_learning_rate)
         self.head_optimizer = self.make_head_optimizer()
+        # A label layer is fitted whole each round: there are no steps to average.
+        self.average = WeightAverage(self.task.head_parameters(), 0.0 if classifies else settings.training.averaging)
         tuned = self.encoder.tuned_parameters()
         rate = settings.training.text_learning_rate
         fused = self.device.type == "cuda"
@@ -143,15 +146,8 @@ class Learner:
             steps = 0
             if not warmup and len(examples) and settings.rate_adaptation > 0:
                 report.rate_factor = self.rate.take(self.loss_of(examples))
-            pull = ProximalPull(self.task.head_parameters(), 0.0 if warmup else settings.proximal)
-            self.network.train()
-            epochs = settings.warmup_epochs if warmup else settings.epochs
-            for batch, replayed in self._batches(examples, random, epochs):
-                steps += 1
-                report.replayed += replayed
-                report.curve.append(self._step(batch, gradient_NT))
-                pull.pull(report.curve[-1][2])
-            self.network.eval()
+            with self.average.training():
+                steps = self._take_steps(examples, random, report, gradient_NT)
         report.seconds = time.perf_counter() - started
         if steps:
             started = time.perf_counter()
@@ -161,6 +157,21 @@ class Learner:
         self.rounds += 1
         self.last_report = report
         return report
+
+    def _take_steps(
+        self, examples: Batch, random: np.random.Generator, report: LearnReport, gradient_NT: Tensor
+    ) -> int:
+        settings = self.settings.training
+        warmup = self.rounds == 0
+        pull = ProximalPull(self.task.head_parameters(), 0.0 if warmup else settings.proximal)
+        self.network.train()
+        for batch, replayed in self._batches(examples, random, settings.warmup_epochs if warmup else settings.epochs):
+            report.replayed += replayed
+            report.curve.append(self._step(batch, gradient_NT))
+            pull.pull(report.curve[-1][2])
+            self.average.take(self.step_count)
+        self.network.eval()
+        return len(report.curve)
 
     @torch.no_grad()
     def loss_of(self, examples: Batch) -> float:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from penstock.errors import TrainingError
 from penstock.settings import TrainingSettings
 
+FORGET_STEPS = 10.0
+
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
@@ -75,6 +77,42 @@ class ProximalPull:
         share = min(1.0, learning_rate * self.strength)
         for parameter, start in zip(self.parameters, self.start, strict=True):
             parameter.lerp_(start, share)
+
+
+class WeightAverage:
+    """What is served: the mean of the weights that training passed through lately, which is less noisy than the last.
+
+    Polynomial decay at first, so that the first weights are soon forgotten (Shamir and Zhang, ICML 2013), then an
+    exponential one (Polyak and Juditsky, 1992; Tarvainen and Valpola, NeurIPS 2017). Between rounds the parameters hold
+    the mean and `live` the trained weights; `training` exchanges them for the time of a round.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.parameters = list(parameters) if decay > 0 else []
+        self.live = [parameter.detach().clone() for parameter in self.parameters]
+        self._mean: list[Tensor] = []
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """The parameters hold the trained weights in here. A round that raises is not to be gone on with."""
+        with torch.no_grad():
+            self._mean = [parameter.detach().clone() for parameter in self.parameters]
+            for parameter, live in zip(self.parameters, self.live, strict=True):
+                parameter.copy_(live)
+        yield
+        with torch.no_grad():
+            for parameter, live, mean in zip(self.parameters, self.live, self._mean, strict=True):
+                live.copy_(parameter)
+                parameter.copy_(mean)
+        self._mean = []
+
+    @torch.no_grad()
+    def take(self, step: int) -> None:
+        """After optimiser step number `step`, from 1."""
+        share = 1.0 - min(self.decay, step / (step + FORGET_STEPS))
+        for mean, parameter in zip(self._mean, self.parameters, strict=True):
+            mean.lerp_(parameter, share)
 
 
 class PrequentialRate:

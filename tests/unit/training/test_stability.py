@@ -13,7 +13,7 @@ from penstock.settings import Settings
 from penstock.text import item_texts
 from penstock.training.checkpoint import Carried, load_checkpoint, save_checkpoint
 from penstock.training.learner import Learner
-from penstock.training.steps import PrequentialRate, ProximalPull
+from penstock.training.steps import PrequentialRate, ProximalPull, WeightAverage
 
 
 @pytest.fixture
@@ -95,3 +95,31 @@ def test_the_running_loss_comes_back_with_a_checkpoint(small: Settings, tmp_path
     learner.learn(new)
     save_checkpoint(learner, state, Carried(), tmp_path / "checkpoint")
     assert load_checkpoint(tmp_path / "checkpoint", settings)[0].rate.mean == learner.rate.mean
+
+
+def test_what_is_served_is_the_mean_and_training_goes_on_from_the_last_weights() -> None:
+    weight = nn.Parameter(torch.tensor([8.0]))
+    average = WeightAverage([weight], decay=0.5)
+    with average.training():
+        with torch.no_grad():
+            weight.fill_(4.0)
+        average.take(1)  # the first weights weigh 1 / 11
+    assert weight.item() == pytest.approx(8 / 11 + 4 * 10 / 11)
+    with average.training():
+        assert weight.item() == 4.0
+        with torch.no_grad():
+            weight.fill_(2.0)
+        average.take(100)  # from here on, half
+    assert weight.item() == pytest.approx((8 / 11 + 4 * 10 / 11) / 2 + 1.0)
+    assert [live.item() for live in average.live] == [2.0]
+
+
+def test_without_averaging_the_last_weights_are_served() -> None:
+    weight = nn.Parameter(torch.tensor([8.0]))
+    average = WeightAverage([weight], decay=0.0)
+    with average.training():
+        with torch.no_grad():
+            weight.fill_(4.0)
+        average.take(1)
+    assert weight.item() == 4.0
+    assert average.live == []
