@@ -87,6 +87,7 @@ VARIANTS = {
     "without residuals of items": Variant({"training.residual_learning_rate": 0.0}),
     "without text vectors": Variant(texts=False),
     "without replay": Variant({"training.replay_share": 0.0}),
+    "the last weights, not their mean": Variant({"training.averaging": 0.0}),
     "every request weighs the same": Variant(learned=_equal_weight),
     "without the correction for sampling (logQ)": Variant(learned=_no_correction, only=SAMPLED),
     "negatives drawn evenly only": Variant(replayed={"training.popular_negative_share": 0.0}, only=SAMPLED),
