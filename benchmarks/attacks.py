@@ -1,6 +1,6 @@
 """Simulated attacks on one item's exposure, through real rounds: what share of users would see it in their top ten.
 
-    python benchmarks/attacks.py [--seeds 3]
+    python benchmarks/attacks.py [--seeds 1 2 3] [--keep FILE]
 
 Each seed is a simulated marketplace. Its first part makes the champion; the next window then goes through a round of
 its own twice: as it is, and with fake clicks on a target item added, at 0.5, 1 and 5 percent of the window's events.
@@ -12,6 +12,7 @@ not through texts.
 """
 
 import argparse
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -196,29 +197,59 @@ def attacked(market: Market, name: str, rate: float, base: int, changes: dict[st
     }  # fmt: skip
 
 
-def measured(seed: int, rates: tuple[float, ...]) -> list[dict[str, Any]]:
+class Kept:
+    """Outcomes as JSON lines, so that a run that was cut off goes on where it stopped; of one state of the code."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self.rows = [json.loads(line) for line in lines]
+
+    def find(self, seed: int, name: str, rate: float, defended: bool) -> dict[str, Any] | None:
+        """The outcome of an attack that was made before."""
+        key = (seed, name, rate, defended)
+        found = (row for row in self.rows if (row["seed"], row["attack"], row["rate"], row["defended"]) == key)
+        return next(found, None)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep one more."""
+        measure.note(str(row))
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def measured(seed: int, rates: tuple[float, ...], kept: Kept) -> list[dict[str, Any]]:
     """Every attack at every rate on one marketplace."""
-    rows = []
+    cases = [
+        (name, rate, changes) for name in ATTACKS for rate, changes in [*((one, {}) for one in rates), (0.01, OFF)]
+    ]
+    known = [kept.find(seed, name, rate, not changes) for name, rate, changes in cases]
+    rows = [row for row in known if row is not None]
+    if len(rows) == len(cases):
+        return rows
     with tempfile.TemporaryDirectory() as folder:
         market = open_market(Path(folder) / "market", seed)
         result, settings = market.round("clean", [], {})
         base = market.exposure(result, settings)
         if base is None:
             raise SystemExit(f"seed {seed}: the window without an attack came out {result.outcome}: {result.reason}")
-        for name in ATTACKS:
-            for rate, changes in [*((rate, {}) for rate in rates), (0.01, OFF)]:
+        for (name, rate, changes), row in zip(cases, known, strict=True):
+            if row is None:
                 rows.append(attacked(market, name, rate, base, changes, seed))
-                measure.note(str(rows[-1]))
+                kept.add(rows[-1])
     return rows
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--keep", type=Path, help="file of outcomes that are taken as they are and added to")
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
     options = parser.parse_args()
-    rows = [row for seed in range(1, options.seeds + 1) for row in measured(seed, tuple(options.rates))]
+    kept = Kept(options.keep)
+    rows = [row for seed in options.seeds for row in measured(seed, tuple(options.rates), kept)]
     defended, open_ = ([row["breach"] for row in rows if row["defended"] is kind] for kind in (True, False))
     figures = {"users_asked": ASKED, "attacks": len(defended), "breaches": sum(defended),
                "breach_rate": sum(defended) / len(defended), "breaches_without_rules": f"{sum(open_)} of {len(open_)}",
