@@ -4,6 +4,7 @@ Everything lives in memory (an ephemeral context) but the Data Docs. Importing i
 first call. An expectation that could not be computed is an error here: Great Expectations reports it as a mere failure.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from penstock.errors import DataError, DependencyMissing
 
 INDEX = [ROW, "event_id"]
 SITE = "data_docs"
+SOURCE = "snapshots"
 MAX_LISTED = 2_000
 """Broken rows that the record lists one by one, at 0.2 ms each; beyond it holds the counts, quarantine all the rows."""
 
@@ -45,6 +47,7 @@ def run_suite(
     """Run every rule as an expectation over `rules.checked_table`.
 
     Args:
+        checked: let go of once it is in pandas, where a million rows hold 180 MB: keep no other reference to it.
         title: names the suite and the batch in the docs.
         broken: how many broken rows are to be expected, all rules together; beyond MAX_LISTED none is listed.
         docs_dir: where Data Docs are written as HTML that loads nothing from a network; None: nowhere.
@@ -62,22 +65,25 @@ def run_suite(
         context.enable_analytics(enable=False)
         context.variables.progress_bars = {"globally": False, "metric_calculations": False}
         expectations = _expectations(gx, row_rules, window_rules)
-        result = _run(gx, context, expectations, checked, title, broken <= MAX_LISTED)
+        frame = checked.to_pandas()
+        del checked
+        result = _run(gx, context, expectations, frame, title, broken <= MAX_LISTED)
+        context.data_sources.delete(SOURCE)  # the context outlives this call, and so would the table in it
+        del frame
+        gc.collect()  # what Great Expectations made refers to it in circles
         outcomes = {item.expectation_config.meta["rule"]: _outcome(item) for item in result.results}
         return outcomes, None if docs_dir is None else _write_docs(context, docs_dir)
     finally:
         _remove_scratch(context)
 
 
-def _run(gx: Any, context: Any, expectations: list[Any], checked: pl.DataFrame, title: str, listed: bool) -> Any:
-    asset = context.data_sources.add_pandas("snapshots").add_dataframe_asset(title)
+def _run(gx: Any, context: Any, expectations: list[Any], frame: Any, title: str, listed: bool) -> Any:
+    asset = context.data_sources.add_pandas(SOURCE).add_dataframe_asset(title)
     batch = asset.add_batch_definition_whole_dataframe("whole")
     suite = context.suites.add(gx.ExpectationSuite(name=title, expectations=expectations))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=title, data=batch, suite=suite))
     complete = {"result_format": "COMPLETE", "unexpected_index_column_names": INDEX}
-    return definition.run(
-        batch_parameters={"dataframe": checked.to_pandas()}, result_format=complete if listed else "SUMMARY"
-    )
+    return definition.run(batch_parameters={"dataframe": frame}, result_format=complete if listed else "SUMMARY")
 
 
 def _remove_scratch(context: Any) -> None:

@@ -79,10 +79,15 @@ def validate_snapshot(
     broken = broken_rows(events, rules)
     counts = broken_counts(broken)
     title = f"snapshot-{manifest.snapshot_id}"
-    checked = checked_table(events, catalogue_ids).with_columns(
-        pl.lit(float(bound.observed)).alias(bound.column) for bound in bounds if bound.column is not None
+    observed = [pl.lit(float(bound.observed)).alias(bound.column) for bound in bounds if bound.column is not None]
+    outcomes, docs = run_suite(
+        checked_table(events, catalogue_ids).with_columns(observed),
+        rules,
+        bounds,
+        title,
+        docs_dir,
+        sum(counts.values()),
     )
-    outcomes, docs = run_suite(checked, rules, bounds, title, docs_dir, sum(counts.values()))
     _agree(rules, bounds, counts, outcomes, title)
     refused = refused_rows(broken, rules)
     good, bad = events.filter(~refused), events.filter(refused)
