@@ -38,7 +38,7 @@ def site(chromium: Any, tmp_path: Path, mlflow: Path) -> Iterator[Site]:
     server = uvicorn.Server(uvicorn.Config(bench.app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    until_s = time.monotonic() + 20
+    until_s = time.monotonic() + 60
     while not server.started and time.monotonic() < until_s:
         time.sleep(0.02)
     assert server.started
@@ -61,7 +61,7 @@ def open_page(chromium: Any, site: Site) -> Iterator[Callable[..., Any]]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.clock.set_fixed_time(NOW)
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))

@@ -37,31 +37,31 @@ def test_a_signal_ends_it_with_success_and_takes_the_service_along(number: signa
     alive = tmp_path / "alive"
     service = (
         "import pathlib, signal, sys, time\n"
-        f"alive = pathlib.Path({str(alive)!r}); alive.touch()\n"
+        f"alive = pathlib.Path({str(alive)!r})\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "signal.signal(signal.SIGTERM, lambda *_: (alive.unlink(), sys.exit(0)))\n"
-        "time.sleep(9)"
+        "alive.touch()\n"
+        "time.sleep(300)"
     )
     with up(service) as process:
         assert process.stdout is not None
         assert {process.stdout.readline().strip() for _ in range(2)} == {"round", "watch"}
-        until_s = time.monotonic() + 10
+        until_s = time.monotonic() + 60
         while not alive.exists() and time.monotonic() < until_s:
             time.sleep(0.01)
-        time.sleep(0.2)
         process.send_signal(number)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert not alive.exists()
 
 
 def test_a_service_that_ends_ends_it_with_its_code() -> None:
     with up("import sys; sys.exit(3)") as process:
-        assert process.wait(20) == 3
+        assert process.wait(60) == 3
 
 
 def test_a_service_that_will_not_stop_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.serve.STOP_S", 0.2)
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(9)"
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(300)"
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()

@@ -10,7 +10,7 @@ from flows.traffic import Traffic, TrafficReport
 
 def run_until(handler: "httpx.MockTransport", count: int) -> TrafficReport:
     with Traffic("http://service", ["u1", "u2"], pause_s=0.0, transport=handler) as traffic:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while traffic.report.sent < count and time.monotonic() < deadline:
             time.sleep(0.005)
     return traffic.report

@@ -48,7 +48,7 @@ def test_ctrl_c_ends_it_with_what_was_taken(place: Path) -> None:
     assert "messages 2" in child.stderr.readline()
     time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    stdout, stderr = child.communicate(timeout=20)
+    stdout, stderr = child.communicate(timeout=60)
     assert child.returncode == 130, stderr
     said = json.loads(stdout)
     assert (said["accepted"], said["stopped"], said["pending"]) == (2, True, 2)

@@ -30,7 +30,7 @@ def test_serve_answers_and_ctrl_c_ends_it(place: Path) -> None:
             with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as client:
                 assert client.get(f"{address}/healthz", timeout=30).json()["status"] == "ok"
             child.send_signal(signal.SIGINT)
-            assert child.wait(30) == 130
+            assert child.wait(60) == 130
             assert child.stdout.read() == ""
         finally:
             child.kill()

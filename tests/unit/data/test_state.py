@@ -92,7 +92,7 @@ def test_processes_that_open_a_new_database_at_once_all_succeed(tmp_path: Path) 
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(timeout=60)
+        worker.join(timeout=300)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
 
 

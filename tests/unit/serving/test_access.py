@@ -201,7 +201,7 @@ def test_a_state_database_that_hangs_holds_nobody_up(guarded: Guarded, monkeypat
     released = threading.Event()
 
     def hanging(state: State) -> Keys:
-        released.wait(20)
+        released.wait(300)
         return read_keys(state)
 
     ask = {"json": {}, "headers": guarded.bearer("feeder")}
@@ -211,7 +211,7 @@ def test_a_state_database_that_hangs_holds_nobody_up(guarded: Guarded, monkeypat
     began_s = time.monotonic()
     for _ in range(5):
         assert guarded.client.post("/v1/recommendations", **ask).status_code == 200  # type: ignore[arg-type]
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 60, "five requests, none of which waited for the database"
     released.set()
 
 

@@ -172,7 +172,7 @@ def test_the_keeper_outlives_a_chore_that_fails_and_ends_with_a_last_call() -> N
     ]
     keeper = Keeper(chores, lambda: NOW)
     keeper.start()
-    until = time.monotonic() + 5
+    until = time.monotonic() + 50
     while calls.count("failing") < 2 and time.monotonic() < until:
         time.sleep(0.005)
     assert "last" not in calls

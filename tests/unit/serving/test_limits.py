@@ -49,14 +49,14 @@ def test_more_requests_than_may_be_answered_at_once(world: World) -> None:
 
     def slow(*args: Any) -> Any:
         started.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return score(*args)
 
     world.scorers["first"].score = slow  # type: ignore[method-assign]
     codes: list[int] = []
     first = threading.Thread(target=lambda: codes.append(client.post("/v1/recommendations", json={}).status_code))
     first.start()
-    assert started.wait(10)
+    assert started.wait(60)
     busy = client.get("/v1/users")
     assert (busy.status_code, busy.headers["Retry-After"], busy.json()["error"]["code"]) == (503, "1", "busy")
     assert client.get("/readyz").status_code == 200, "a busy service is not a dead one"

@@ -249,6 +249,7 @@ def test_metrics_are_the_app_s_own(world: World, make_world: Callable[..., World
 
 def test_swapping_under_load_fails_no_request(world: World) -> None:
     import threading
+    import time
 
     codes: list[int] = []
     stop = threading.Event()
@@ -263,7 +264,9 @@ def test_swapping_under_load_fails_no_request(world: World) -> None:
     for number, name in enumerate(("second", "first", "second", "torn", "first"), start=2):
         world.registry.serve(str(number), name)
         world.runtime.poll()
-        stop.wait(0.1)
+        asked, until_s = len(codes), time.monotonic() + 60
+        while len(codes) < asked + 3 and time.monotonic() < until_s:
+            time.sleep(0.01)
     stop.set()
     for thread in threads:
         thread.join()
