@@ -11,8 +11,10 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import decision, runs
 from penstock.data.state import open_state
+from penstock.errors import LeaseHeld
 from penstock.pipeline import upkeep
 from penstock.pipeline.decisions import settled
+from penstock.registry.retention import prune
 from penstock.registry.store import open_registry
 from penstock.settings import Settings, load_settings
 
@@ -57,6 +59,20 @@ def follow_decisions(settings: Settings) -> list[str]:
     return done
 
 
+@task(name="remove old bundles", cache_policy=NO_CACHE)
+def remove_old_bundles(settings: Settings) -> list[str]:
+    """Bundles beyond registry.keep_served and keep_unserved."""
+    state = open_state(settings.state.url)
+    registry = open_registry(settings, state)
+    try:
+        gone = prune(registry, state, datetime.now(UTC))
+    except LeaseHeld:
+        return []  # a promotion is going on; the next watch does it
+    if not gone.versions:
+        return []
+    return [f"bundles removed: versions {', '.join(gone.versions)}, {gone.freed / 1e6:.0f} MB"]
+
+
 @flow(name="watch")
 def watch(params: Path | None = None) -> list[str]:
     """Everything that was put right or found, one line each; empty when all is well."""
@@ -65,6 +81,7 @@ def watch(params: Path | None = None) -> list[str]:
         *repair_registry(settings),
         *find_interrupted_rounds(settings),
         *end_dead_runs(settings),
+        *remove_old_bundles(settings),
         *follow_decisions(settings),
     ]
 

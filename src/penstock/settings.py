@@ -196,6 +196,8 @@ class RegistrySettings(Section):
     tracking_uri: str
     artifacts: Path
     environment: str
+    keep_served: int = Field(ge=1)
+    keep_unserved: int = Field(ge=1)
 
 
 class ServiceSettings(Section):

@@ -58,7 +58,10 @@ def check_bundle(folder: Path, digest: str, verify: Verify) -> None:
         BundleError: not there, incomplete, altered, or another bundle.
     """
     if not folder.is_dir():
-        raise BundleError(f"bundle {digest[:12]} is not at {folder}; restore the artefact folder or register it again")
+        raise BundleError(
+            f"bundle {digest[:12]} is not at {folder}: removed by registry.keep_served or keep_unserved, or lost; "
+            "restore the artefact folder or register it again"
+        )
     found = verify(folder)
     if found != digest:
         raise BundleError(

@@ -148,12 +148,13 @@ def _swap(
             raise RegistryError(f"{kind}: needs a name and a reason, found {actor!r} and {reason!r}")
         check_bundle(registry.bundle_dir(version), version.digest, registry.verify)
         on_step("verified")
-        with _lease(registry, state, actor, now) as lease:
+        with champion_lease(registry, state, actor, now) as lease:
             on_step("leased")
             with state.write() as conn:
                 leases.check(conn, lease)
                 ledger = read_ledger(conn, registry.environment)
                 approval = check(conn, ledger)
+                _still_kept(registry, version)
                 on_step("checked")
                 written = _write(conn, registry, kind, version, ledger, approval, actor, reason, lease.token, now)
                 on_step("written")
@@ -172,8 +173,15 @@ def _swap(
         ) from error
 
 
+def _still_kept(registry: Registry, version: Version) -> None:
+    """Under the lease nobody removes a bundle; between the verification and it somebody may have."""
+    folder = registry.bundle_dir(version)
+    if not folder.is_dir():
+        raise BundleError(f"bundle {version.digest[:12]} is not at {folder} any more: it was removed meanwhile")
+
+
 @contextmanager
-def _lease(registry: Registry, state: State, actor: str, now: datetime) -> Iterator[leases.Lease]:
+def champion_lease(registry: Registry, state: State, actor: str, now: datetime) -> Iterator[leases.Lease]:
     """The one lease under which the champion of an environment may change."""
     holder = f"{actor}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     name = f"promotion:{registry.environment}"

@@ -111,7 +111,7 @@ class Registry:
         reserved = [key for key in tags if key.startswith(PREFIX)]
         if reserved:
             raise RegistryError(f"register: tag {reserved[0]!r} is reserved; choose a name not starting with {PREFIX}")
-        digest = keep_bundle(bundle_dir, self._artifacts / "bundles", self.verify)
+        digest = keep_bundle(bundle_dir, self.bundles_dir, self.verify)
         if report is not None:
             if report.challenger_digest != digest:
                 raise RegistryError(
@@ -162,6 +162,11 @@ class Registry:
         if promotion is None:
             return None
         return Pointer(promotion.number, promotion.digest, self._bundle(promotion.digest))
+
+    @property
+    def bundles_dir(self) -> Path:
+        """Where the bundles are kept, a folder for each digest."""
+        return self._artifacts / "bundles"
 
     def bundle_dir(self, version: Version) -> Path:
         """Where a version's bundle is; the caller verifies it."""
@@ -255,7 +260,7 @@ class Registry:
                 append(conn, requester, "register", subject, details, now)
 
     def _bundle(self, digest: str) -> Path:
-        return self._artifacts / "bundles" / digest
+        return self.bundles_dir / digest
 
 
 def _version(raw: RawVersion, ledger: Ledger) -> Version:
