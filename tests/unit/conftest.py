@@ -31,7 +31,7 @@ class Rounds:
     @property
     def bundle(self) -> Path:
         """The first round's bundle."""
-        return self.shop.settings.state.home / "rounds" / self.results[0].round_id / "bundle"
+        return self.shop.settings.registry.artifacts / "bundles" / str(self.results[0].bundle_digest)
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,14 @@ def keep(settings: Settings, round_id: str) -> None:
             shutil.rmtree(folder)
 
 
+def clear(settings: Settings, round_id: str) -> None:
+    """Remove what a recorded round needs no more: its copy of the bundle, and a checkpoint that was not kept."""
+    for name in ("bundle", CHECKPOINT):
+        folder = round_folder(settings, round_id) / name
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
 def _root(settings: Settings) -> Path:
     return settings.state.home / "checkpoints"
 

@@ -27,7 +27,7 @@ from penstock.evaluation.gates import write_report
 from penstock.evaluation.infra import InfraVerdict
 from penstock.export.bundle import BundleWriter, library_versions
 from penstock.inference.scorer import Scorer
-from penstock.pipeline.checkpoints import CHECKPOINT, keep, round_folder, start_from
+from penstock.pipeline.checkpoints import CHECKPOINT, clear, keep, round_folder, start_from
 from penstock.pipeline.classify_round import ClassifyRound
 from penstock.pipeline.infra_check import InfraCheck
 from penstock.pipeline.item_space import item_space
@@ -302,6 +302,7 @@ def decide(settings: Settings, judged: Judged, requester: str = REQUESTER) -> Ro
     record(settings, state, result, learned=True)
     if outcome != "refused":
         keep(settings, trained.lineage.round_id)
+    clear(settings, trained.lineage.round_id)
     return result
 
 

@@ -10,7 +10,6 @@ import pytest
 from penstock.data.simulate import simulate
 from penstock.errors import EmptyWindow
 from penstock.pipeline.compare import Comparison, overall
-from penstock.pipeline.online import round_folder
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def test_the_stale_versions_counters_stand_still_and_its_histories_move(rounds: 
 
 
 def test_a_new_champion_is_taken_up_and_the_same_one_goes_on(rounds: Any, comparison: Comparison) -> None:
-    second = round_folder(rounds.shop.settings, rounds.results[1].round_id) / "bundle"
+    second = rounds.shop.settings.registry.artifacts / "bundles" / str(rounds.results[1].bundle_digest)
     comparison.window("second part", "1", rounds.bundle, rounds.shop.part(1))
     seen = comparison._fresh
     comparison.window("third part", "2", second, rounds.shop.part(2).head(400))

@@ -77,20 +77,22 @@ def test_two_rounds_make_two_champions(rounds) -> None:  # type: ignore[no-untyp
 
 def test_a_bundle_leads_to_its_data_and_parent(rounds) -> None:  # type: ignore[no-untyped-def]
     settings, (_, second) = rounds.shop.settings, rounds.results
-    scorer = Scorer.load(settings.state.home / "rounds" / second.round_id / "bundle")
+    scorer = Scorer.load(settings.registry.artifacts / "bundles" / str(second.bundle_digest))
     lineage = scorer.bundle.manifest["lineage"]
     manifest = list_snapshots(opened(settings))[1]
     assert scorer.digest == second.bundle_digest
     assert (lineage["data_sha256"], lineage["parent_version"]) == (manifest.sha256, "1")
     assert lineage["params_sha256"] == settings.sha256()
     assert scorer.learned_until == manifest.window_end
+    left = {path.name for path in (settings.state.home / "rounds" / second.round_id).iterdir()}
+    assert left == {"gates", "data-docs"}, "what the registry and the checkpoints keep is not kept twice"
     assert (settings.state.home / "rounds" / second.round_id / "gates" / "gate-report.html").exists()
 
 
 def test_counters_of_the_bundle_hold_every_event_of_both_snapshots(rounds) -> None:  # type: ignore[no-untyped-def]
     settings = rounds.shop.settings
     manifests = list_snapshots(opened(settings))
-    scorer = Scorer.load(settings.state.home / "rounds" / rounds.results[1].round_id / "bundle")
+    scorer = Scorer.load(settings.registry.artifacts / "bundles" / str(rounds.results[1].bundle_digest))
     assert scorer.state.observed_events == sum(len(read_snapshot(one)) - one.quarantined_rows for one in manifests)
     alone = type(scorer.state)(scorer.state.spec)
     alone.add_items(rounds.shop.dataset.catalogue)
@@ -201,7 +203,7 @@ def test_items_may_change_their_text_or_leave_the_catalogue(shop: Shop) -> None:
     result = online.run_round(shop.settings, shop.arrive(2))
     assert result is not None
     assert result.outcome == "promoted", result.reason
-    scorer = Scorer.load(shop.settings.state.home / "rounds" / result.round_id / "bundle")
+    scorer = Scorer.load(shop.settings.registry.artifacts / "bundles" / str(result.bundle_digest))
     assert gone in scorer.state.items, "rows of items never move"
 
 
@@ -246,7 +248,7 @@ def test_a_round_of_labelled_texts(tmp_path: Path, tiny_encoder: str) -> None:
     result = online.run_round(shop.settings, now)
     assert result is not None
     assert result.outcome == "promoted", result.reason
-    scorer = Scorer.load(shop.settings.state.home / "rounds" / result.round_id / "bundle")
+    scorer = Scorer.load(shop.settings.registry.artifacts / "bundles" / str(result.bundle_digest))
     assert (scorer.task, scorer.labels) == ("classify", sorted(LABELS))
     probability = scorer.classify(["my card number 999", "transfer", "a loan"])
     assert probability.shape == (3, 3)

@@ -3,7 +3,6 @@
 import json
 
 from penstock.pipeline.ledger import opened
-from penstock.pipeline.online import round_folder
 from penstock.pipeline.rows_seen import as_ranges, rows_seen
 
 
@@ -16,7 +15,8 @@ def test_a_bundle_names_the_snapshots_and_rows_it_has_seen(rounds) -> None:  # t
     first, second = rounds.results[:2]
     settings = rounds.shop.settings
     for result, ids in ((first, [first.snapshot_id]), (second, [first.snapshot_id, second.snapshot_id])):
-        text = (round_folder(settings, result.round_id) / "bundle" / "manifest.json").read_text()
+        bundle = settings.registry.artifacts / "bundles" / str(result.bundle_digest)
+        text = (bundle / "manifest.json").read_text()
         rows = json.loads(text)["rows"]
         assert rows["snapshots"] == ids
         assert (rows["not_seen"], rows["quarantine"], rows["refused_snapshots"]) == (0, "", {})
