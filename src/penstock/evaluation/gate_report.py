@@ -1,17 +1,13 @@
 """A gate report on disk: gate-report.json for machines, gate-report.html for people, one digest for both."""
 
-import hashlib
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from penstock.errors import GateError
 from penstock.evaluation.whole_file import write_whole
-from penstock.records import GateReport, GateResult
+from penstock.records import GateReport, GateResult, plain_json
 
 REPORT_JSON = "gate-report.json"
 REPORT_HTML = "gate-report.html"
@@ -22,9 +18,9 @@ def write_report(report: GateReport, folder: Path) -> tuple[Path, Path]:
     from penstock.evaluation.gate_page import render_page
 
     json_path, html_path = folder / REPORT_JSON, folder / REPORT_HTML
-    tree = _plain(report.to_json()) | {"digest": report_digest(report)}
+    tree = plain_json(report.to_json()) | {"digest": report.digest}
     write_whole(json_path, json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False).encode())
-    write_whole(html_path, render_page(report, report_digest(report)).encode())
+    write_whole(html_path, render_page(report, report.digest).encode())
     return json_path, html_path
 
 
@@ -42,29 +38,12 @@ def read_report(path: Path) -> GateReport:
         report = GateReport(gates=gates, **tree)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GateError(f"{path} is no gate report ({error!r}); judge the challenger again") from error
-    if report_digest(report) != written:
+    if report.digest != written:
         raise GateError(
-            f"{path} was altered: its content has digest {report_digest(report)[:12]}, it states {str(written)[:12]}; "
+            f"{path} was altered: its content has digest {report.digest[:12]}, it states {str(written)[:12]}; "
             "judge the challenger again"
         )
     return report
-
-
-def report_digest(report: GateReport) -> str:
-    """sha256 hex of the report's content; an approval binds to it."""
-    content = json.dumps(_plain(report.to_json()), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it: numpy numbers unwrapped, a number that is not finite as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _observed(gate: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from penstock.errors import GateError
 from penstock.evaluation.evidence import AnchorScores, BundleFacts, Evidence, RequestScores
 from penstock.evaluation.false_promotions import RoundBudget
-from penstock.evaluation.gate_report import read_report, report_digest, write_report
+from penstock.evaluation.gate_report import read_report, write_report
 from penstock.evaluation.guards import GUARDS, NotJudged
 from penstock.evaluation.infra import InfraVerdict, infra_gate
 from penstock.evaluation.noninferiority import Condition, compare, resampled
@@ -32,7 +32,6 @@ __all__ = [
     "RequestScores",
     "judge",
     "read_report",
-    "report_digest",
     "write_report",
 ]
 
