@@ -54,7 +54,7 @@ def test_a_loss_or_gradient_that_is_not_finite_ends_the_round(
         examples.feature_RCF[len(examples) // 2, 0, 0] = np.nan
     elif where == "weight":
         with torch.no_grad():
-            for parameter in learner.task.head_parameters():
+            for parameter in (*learner.task.head_parameters(), *learner.average.live):
                 parameter.view(-1)[0] = math.inf
     else:
         with torch.no_grad():
