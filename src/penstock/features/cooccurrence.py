@@ -12,6 +12,28 @@ FOLD_AT = 20_000
 MAX_EXPONENT = 100.0
 
 
+class PairsFound:
+    """Pairs of items as they are found: the earlier one, the later one, when, and the weight of following."""
+
+    def __init__(self) -> None:
+        self.left: list[int] = []
+        self.right: list[int] = []
+        self.at_s: list[float] = []
+        self.weight: list[float] = []
+
+    def add(self, left: int, right: int, at_s: float, weight: float) -> None:
+        """Take one pair."""
+        self.left.append(left)
+        self.right.append(right)
+        self.at_s.append(at_s)
+        self.weight.append(weight)
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """All of them, P long each."""
+        rows = np.array(self.left, np.int64), np.array(self.right, np.int64)
+        return *rows, np.array(self.at_s), np.array(self.weight)
+
+
 class Cooccurrence:
     """A decayed item-by-item count matrix, symmetric unless directed.
 

@@ -7,6 +7,7 @@ pool is made anew, at the latest after REFRESH_S.
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakMethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,19 @@ class Pool:
         self._top = row_P[best_rows(self._score(at_s, row_P), count)]
         self._read_s, self._read_count = at_s, count
         return self._top
+
+
+def unheld(method: Score) -> Score:
+    """`method` without a hold on its object, which holds the pool: a state goes with its last user, not some time
+    later, when the garbage collector finds the circle."""
+    weak = WeakMethod(method)
+
+    def score(at_s: float, row_P: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        bound = weak()
+        assert bound is not None
+        return bound(at_s, row_P)
+
+    return score
 
 
 def best_rows(score_N: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:

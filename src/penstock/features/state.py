@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from weakref import WeakMethod
 
 import numpy as np
 import polars as pl
@@ -20,11 +19,11 @@ from safetensors.numpy import save_file
 
 from penstock.errors import BundleError
 from penstock.features.columns import HOUR_S, PAIR_TAIL, fill_item_columns, fill_user_columns, item_columns
-from penstock.features.cooccurrence import Cooccurrence
+from penstock.features.cooccurrence import Cooccurrence, PairsFound
 from penstock.features.decay import DecayedCounts
 from penstock.features.history import Histories, History
 from penstock.features.places import PlaceTable
-from penstock.features.pool import Pool, Score
+from penstock.features.pool import Pool, unheld
 from penstock.features.spec import CATEGORY_HALF_LIVES_H, FeatureSpec
 from penstock.features.staged import staged
 from penstock.features.tensors import read_tensors
@@ -58,41 +57,6 @@ def seconds(at: datetime) -> float:
     return at.timestamp()
 
 
-def _unheld(method: Score) -> Score:
-    """`method` without a hold on its object, which holds the pool: a state goes with its last user, not some time
-    later, when the garbage collector finds the circle."""
-    weak = WeakMethod(method)
-
-    def score(at_s: float, row_P: NDArray[np.int64] | None) -> NDArray[np.float64]:
-        bound = weak()
-        assert bound is not None
-        return bound(at_s, row_P)
-
-    return score
-
-
-class _Pairs:
-    """Pairs of items as they are found: the earlier one, the later one, when, and the weight of following."""
-
-    def __init__(self) -> None:
-        self.left: list[int] = []
-        self.right: list[int] = []
-        self.at_s: list[float] = []
-        self.weight: list[float] = []
-
-    def add(self, left: int, right: int, at_s: float, weight: float) -> None:
-        """Take one pair."""
-        self.left.append(left)
-        self.right.append(right)
-        self.at_s.append(at_s)
-        self.weight.append(weight)
-
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """All of them, P long each."""
-        rows = np.array(self.left, np.int64), np.array(self.right, np.int64)
-        return *rows, np.array(self.at_s), np.array(self.weight)
-
-
 class CausalState:
     """Counters, co-occurrence and histories; see the module."""
 
@@ -114,7 +78,7 @@ class CausalState:
         self.histories = Histories()
         self.tails = Histories()
         self.yields = Yields()
-        self.trending, self.newest = Pool(_unheld(self._trend)), Pool(_unheld(self._birth))
+        self.trending, self.newest = Pool(unheld(self._trend)), Pool(unheld(self._birth))
         self.places = PlaceTable()
         self.observed_events = 0
         self.counted_s = 0.0
@@ -168,12 +132,13 @@ class CausalState:
         row_E = np.array([self.row_of.get(item, -1) for item in events["item_id"].to_list()], np.int64)
         kind = events["kind"].to_list()
         gain_E = np.array([self._gain.get(name, 0.0) for name in kind], np.float64)
-        low_E = ((events["kind"] == "rating") & (events["value"] < self.spec.positive_rating_min)).fill_null(False)
-        gain_E[low_E.to_numpy()] = 0.0
         kind_E = np.array([self._kind.get(name, -1) for name in kind], np.int64)
+        # numpy throughout: polars starts its query engine for each of these, which a single event would wait for.
+        low_E = (kind_E == self._kind.get("rating", -2)) & (events["value"].to_numpy() < self.spec.positive_rating_min)
+        gain_E[low_E] = 0.0
         hidden = [self._kind[name] for name in NOT_HISTORY if name in self._kind]
-        past_E = ~np.isin(kind_E, [*hidden, -1]) & ~low_E.to_numpy()
-        at_s_E = events["at"].dt.timestamp("us").to_numpy().astype(np.float64) / 1e6
+        past_E = ~np.isin(kind_E, [*hidden, -1]) & ~low_E
+        at_s_E = events["at"].to_numpy().astype("datetime64[us]").astype(np.float64) / 1e6
         user_E = events["user_id"].to_numpy()
         keep_E = row_E >= 0
         return EventBatch(user_E, row_E, kind_E, gain_E, at_s_E, past_E).part(keep_E)
@@ -213,7 +178,7 @@ class CausalState:
 
     def _pair(self, batch: EventBatch) -> None:
         """Count each event beside the user's last ones, and as one that came after those of earlier moments."""
-        near = _Pairs()
+        near = PairsFound()
         columns = (batch.user_E.tolist(), batch.row_E.tolist(), batch.at_s_E.tolist())
         for user, row, at_s in zip(*columns, strict=True):
             past, past_at_s = self.tails.tail(user, PAIR_TAIL)

@@ -6,10 +6,13 @@ in equal turns recalled .393 at 200 where trending alone recalled .382).
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+PLANS = 512
+"""Kept at once: lists are of the same lengths again and again."""
 BUCKETS = 16
 """Ranks 0, 1, 2–3, 4–7 and so on: rates fall like a power of the rank."""
 PRIOR_LISTS = 20.0
@@ -19,6 +22,21 @@ KEPT = 0.9999
 """Share of each count that stays after one more request: rates are those of the last ten thousand or so."""
 
 
+@dataclass(frozen=True)
+class MergePlan:
+    """How Q entries of several lists, one list behind the other, come together; the best entry has place 0.
+
+    Attributes:
+        place_Q: int64, place of each entry.
+        floor_Q, source_Q: of the entry at each place, whether it is among the first of its list, which get in whatever
+            the others are worth, and which list it is of.
+    """
+
+    place_Q: NDArray[np.int64]
+    floor_Q: NDArray[np.bool_]
+    source_Q: NDArray[np.int64]
+
+
 class Yields:
     """Hits and places by source and bucket of ranks."""
 
@@ -26,6 +44,7 @@ class Yields:
         self.hit_SB: dict[str, NDArray[np.float64]] = {}
         self.place_SB: dict[str, NDArray[np.float64]] = {}
         self._rates: dict[tuple[str, int], NDArray[np.float64]] = {}
+        self._plans: dict[tuple[tuple[str, ...], tuple[int, ...], int], MergePlan] = {}
 
     def observe(self, lists: Mapping[str, NDArray[np.int64]], wanted: Collection[int]) -> None:
         """Count one request: what each source offered, best first, and the rows that the user went for."""
@@ -39,7 +58,7 @@ class Yields:
             place_B *= KEPT
             hit_B += np.bincount(bucket_P, hit_P, minlength=BUCKETS)
             place_B += np.bincount(bucket_P, minlength=BUCKETS)
-        self._rates.clear()
+        self._forget()
 
     def rates(self, source: str, count: int) -> NDArray[np.float64]:
         """Expected hits at the ranks 0 … `count` - 1 of a source: float64 [count], never rising."""
@@ -47,6 +66,27 @@ class Yields:
         if key not in self._rates:
             self._rates[key] = self._fitted(source, count)
         return self._rates[key]
+
+    def plan(self, sources: tuple[str, ...], lengths: tuple[int, ...], count: int, floor: int) -> MergePlan:
+        """How lists of these lengths are merged into `count`: by rate, equal rates in the order of the sources."""
+        key = (sources, lengths, count)
+        if key not in self._plans:
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            rate_Q = np.concatenate(
+                [self.rates(name, count)[:length] for name, length in zip(sources, lengths, strict=True)]
+            )
+            order_Q = np.argsort(-rate_Q, kind="stable")
+            place_Q = np.empty(len(order_Q), np.int64)
+            place_Q[order_Q] = np.arange(len(order_Q))
+            first_Q = np.concatenate([np.arange(length) < floor for length in lengths])
+            source_Q = np.repeat(np.arange(len(lengths)), lengths)
+            self._plans[key] = MergePlan(place_Q, first_Q[order_Q], source_Q[order_Q])
+        return self._plans[key]
+
+    def _forget(self) -> None:
+        self._rates.clear()
+        self._plans.clear()
 
     def _fitted(self, source: str, count: int) -> NDArray[np.float64]:
         start_B = np.exp2(np.arange(BUCKETS) - 1.0)
@@ -69,7 +109,7 @@ class Yields:
         kept = {name.removeprefix(f"{prefix}."): both for name, both in arrays.items() if name.startswith(f"{prefix}.")}
         self.hit_SB = {source: np.array(both[0]) for source, both in kept.items()}
         self.place_SB = {source: np.array(both[1]) for source, both in kept.items()}
-        self._rates.clear()
+        self._forget()
 
 
 def _bucket(count: int) -> NDArray[np.int64]:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.features.history import History
-from penstock.features.pool import best_rows
 from penstock.features.staged import staged
 from penstock.features.state import PAIR_TAIL, CausalState, seconds
 from penstock.features.yields import Yields
@@ -175,19 +174,22 @@ def merged(lists: Mapping[str, NDArray[np.int64]], count: int, yields: Yields) -
     if not any(len(row_P) for row_P in lists.values()):
         return Candidates(np.zeros(0, np.int64), [])
     names = list(lists)
+    lengths = tuple(len(lists[name]) for name in names)
+    plan = yields.plan(tuple(names), lengths, count, math.ceil(FLOOR * count))
     row_Q = np.concatenate([lists[name] for name in names])
-    rate_Q = np.concatenate([yields.rates(name, count)[: len(lists[name])] for name in names])
-    floor = math.ceil(FLOOR * count)
-    first_Q = np.concatenate([np.arange(len(lists[name])) < floor for name in names])
-    source_Q = np.repeat(np.arange(len(names)), [len(lists[name]) for name in names])
-    order_Q = np.lexsort((-rate_Q, row_Q))  # rows together, the source that says most of a row before the others
-    row_Q = row_Q[order_Q]
+    # Sorting numbers is several times quicker than sorting their places: a row and its place in the plan are one.
+    place_Q, row_Q = _divided(np.sort(row_Q * len(row_Q) + plan.place_Q), len(row_Q))
     start_U = np.flatnonzero(np.concatenate([[True], row_Q[1:] != row_Q[:-1]]))
-    row_U, best_U = row_Q[start_U], order_Q[start_U]
-    value_U = rate_Q[best_U]
-    # Above every rate, which are shares of requests: what stands on a floor comes in first.
-    kept_U = np.logical_or.reduceat(first_Q[order_Q], start_U)
-    order_U = best_rows(value_U + 10.0 * kept_U, count)
-    order_U = order_U[np.argsort(-value_U[order_U], kind="stable")]
-    source_U = source_Q[best_U[order_U]]
-    return Candidates(row_U[order_U], [names[source] for source in source_U.tolist()])
+    best_U = place_Q[start_U]
+    floor_U = np.logical_or.reduceat(plan.floor_Q[place_Q], start_U)
+    kept = np.sort(best_U[floor_U])[:count]
+    place_C = np.sort(np.concatenate([kept, np.sort(best_U[~floor_U])[: count - len(kept)]]))
+    row_at_Q = np.empty(len(row_Q), np.int64)
+    row_at_Q[place_Q] = row_Q
+    return Candidates(row_at_Q[place_C], [names[source] for source in plan.source_Q[place_C].tolist()])
+
+
+def _divided(value_Q: NDArray[np.int64], by: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Remainder and quotient."""
+    quotient_Q = value_Q // by
+    return value_Q - quotient_Q * by, quotient_Q

@@ -50,6 +50,7 @@ def test_a_new_item_is_found_at_once(monkeypatch: pytest.MonkeyPatch, exact_belo
 
 def test_lists_that_are_not_worth_it_are_dropped_and_all_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EXACT_BELOW", 1000)
+    monkeypatch.setattr(module, "WORTH_SHARE", 0.1)
     random = np.random.default_rng(3)
     vector_NE = random.standard_normal((4000, 32)).astype(np.float32)
     query_QE = random.standard_normal((10, 32)).astype(np.float32)
