@@ -30,8 +30,9 @@ from penstock.data.journal import Journal
 from penstock.data.simulate import simulate
 from penstock.inference.scorer import Scorer, UserContext
 from penstock.pipeline.ledger import opened
-from penstock.pipeline.online import round_folder, run_round
+from penstock.pipeline.online import run_round
 from penstock.records import EVENT_COLUMNS, RoundResult
+from penstock.serving.answer_log import Answered, AnswerLog
 from penstock.settings import Settings, load_settings
 
 RATES = (0.005, 0.01, 0.05)
@@ -137,6 +138,7 @@ class Market:
         rows = [{"event_id": f"fake-{n}", "received_at": row["at"], **row} for n, row in enumerate(fakes)]
         events = pl.concat([self.window, pl.DataFrame(rows, schema=EVENT_COLUMNS)])
         now = self.target.end + timedelta(seconds=1)
+        keep_answers(settings, self.window)
         Journal(opened(settings), settings.data).append(events.filter(pl.col("at") < self.target.end), now)
         result = run_round(settings, now)
         assert result is not None
@@ -144,13 +146,22 @@ class Market:
 
     def exposure(self, result: RoundResult, settings: Settings) -> int | None:
         """Of ASKED users, how many have the target in their top ten; None where the version is not to serve."""
-        bundle = round_folder(settings, result.round_id) / "bundle"
         if result.outcome in ("quarantined", "failed"):
             return None
-        scorer = Scorer.load(bundle)
+        scorer = Scorer.load(settings.registry.artifacts / "bundles" / str(result.bundle_digest))
         users = self.target.users[:ASKED]
         tops = (scorer.rank(UserContext(user_id=user), None, self.target.end, TOP) for user in users)
         return sum(any(one.item_id == self.target.item for one in top) for top in tops)
+
+
+def keep_answers(settings: Settings, window: pl.DataFrame) -> None:
+    """What the service would have kept of the window's requests: it answered with what was shown, and no fakes."""
+    log = AnswerLog(opened(settings), settings)
+    shown = window.filter(pl.col("kind") == "impression").sort("at")
+    for (request_id,), rows in shown.group_by("request_id", maintain_order=True):
+        items = [{"item_id": item} for item in rows["item_id"]]
+        log.put(Answered(str(request_id), rows["at"][0], "1", rows["user_id"][0], body={"items": items}))
+    log.flush()
 
 
 def places(folder: Path) -> dict[str, Any]:

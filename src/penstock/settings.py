@@ -78,6 +78,7 @@ class SuspectSettings(Section):
     farm_min_acts: int = Field(ge=0)
     farm_factor: float = Field(ge=0)
     shown_share: float = Field(gt=0, le=1)
+    answered_share: float = Field(gt=0, le=1)
     max_share: float = Field(ge=0, le=1)
 
 

@@ -9,8 +9,9 @@ time: a basket) count as one where their number matters. The signs, each with it
 - an item gets many acts from people nobody knows yet, or from people it was not shown to, against few from others
   (a click farm): those acts are held. "Not shown" is a sign only where most acts do follow an impression.
 
-A burst of real fame comes from known people who were shown the item, so it passes. What no rule here can tell from it:
-old accounts that also forge the impressions; docs/poison.md has the figures.
+A burst of real fame comes from known people who were shown the item, so it passes. An impression is an attacker's to
+forge, so where the service kept what it answered, only what it did answer to that user counts as shown.
+docs/poison.md has the figures.
 """
 
 from collections.abc import Collection
@@ -30,6 +31,7 @@ def suspect_reasons(
     known_users: Collection[str],
     hours: float,
     settings: SuspectSettings,
+    answered: pl.DataFrame | None = None,
 ) -> pl.Series:
     """For each event, why it is suspect; null where it is not.
 
@@ -37,6 +39,8 @@ def suspect_reasons(
         events: records.EVENT_COLUMNS, event ids distinct.
         known_users: those of an earlier snapshot; empty: nobody is taken for a stranger, as in a first round.
         hours: length of the window.
+        answered: `request_id`, `item_id` and `user_id` (null: nobody in particular) of what the service answered;
+            an impression that is not among them counts for nothing. None: impressions are taken as they are.
     """
     gain = pl.col("kind").replace_strict(gains | {"label": 0.0}, default=0.0, return_dtype=pl.Float64)
     rows = events.with_row_index("row").with_columns(gain=gain).with_columns(act=pl.col("gain") > 0)
@@ -44,7 +48,7 @@ def suspect_reasons(
     acts = rows.filter("act").sort("user_id", "at", "event_id").with_columns(request=request)
     machines = _machines(acts.unique(["user_id", "request"], keep="first", maintain_order=True), settings)
     over = _over_the_cap(acts, settings.max_user_gain_per_h * max(hours, 1.0))
-    farmed = _farmed(rows, acts, known_users, settings)
+    farmed = _farmed(_impressions(rows, answered), acts, known_users, settings)
     found = (
         rows.select("row", "user_id")
         .join(machines, on="user_id", how="left", maintain_order="left")
@@ -103,11 +107,20 @@ def _over_the_cap(acts: pl.DataFrame, most: float) -> pl.DataFrame:
     )
 
 
+def _impressions(rows: pl.DataFrame, answered: pl.DataFrame | None) -> pl.DataFrame:
+    """`user_id`, `item_id`, `request_id` of what was shown."""
+    told = rows.filter(pl.col("kind") == "impression").select("user_id", "item_id", "request_id").unique()
+    if answered is None:
+        return told
+    said = answered.rename({"user_id": "answered_user"})
+    own = pl.col("answered_user").is_null() | (pl.col("answered_user") == pl.col("user_id"))
+    return told.join(said, on=["request_id", "item_id"]).filter(own).select(told.columns).unique()
+
+
 def _farmed(
-    rows: pl.DataFrame, acts: pl.DataFrame, known_users: Collection[str], settings: SuspectSettings
+    impressions: pl.DataFrame, acts: pl.DataFrame, known_users: Collection[str], settings: SuspectSettings
 ) -> pl.DataFrame:
     """`row` and `farmed`, the reason, of acts on items that mostly strangers, or people it was not shown to, act on."""
-    impressions = rows.filter(pl.col("kind") == "impression").select("user_id", "item_id", "request_id").unique()
     seen = acts.join(impressions.with_columns(shown=pl.lit(True)), on=["user_id", "item_id", "request_id"], how="left")
     seen = seen.with_columns(pl.col("shown").fill_null(False))
     people = pl.Series(list(known_users), dtype=pl.String)

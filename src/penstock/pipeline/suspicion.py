@@ -11,6 +11,7 @@ from penstock.data.state import State, quarantine
 from penstock.data.state import events as events_table
 from penstock.data.suspects import suspect_reasons
 from penstock.records import SnapshotManifest
+from penstock.serving.answer_log import shown_items
 from penstock.settings import Settings
 
 CHUNK = 5_000
@@ -22,7 +23,8 @@ def suspects(state: State, settings: Settings, manifest: SnapshotManifest, good:
     start, end = (datetime.fromisoformat(text) for text in (manifest.window_start, manifest.window_end))
     known = known_users(state, manifest.snapshot_id, good["user_id"].unique().to_list())
     hours = (end - start).total_seconds() / 3600
-    reason = suspect_reasons(good, settings.data.gains, known, hours, settings.suspects)
+    answered = answered_in(state, good, settings.suspects.answered_share)
+    reason = suspect_reasons(good, settings.data.gains, known, hours, settings.suspects, answered)
     held = good.with_columns(reason).filter(pl.col("reason").is_not_null())
     if held.is_empty():
         return held.with_columns(reasons=pl.concat_list("reason")).drop("reason")
@@ -46,6 +48,19 @@ def known_users(state: State, snapshot_id: str, users: Collection[str]) -> set[s
             query = sa.select(events_table.c.user_id).where(some, elsewhere, events_table.c.event_id.not_in(held))
             found |= set(conn.execute(query.distinct()).scalars())
     return found
+
+
+def answered_in(state: State, good: pl.DataFrame, share: float) -> pl.DataFrame | None:
+    """What the service answered to the requests of the window's impressions, as `suspect_reasons` takes it.
+
+    None where fewer than `share` of these requests are among the answers kept: then something else showed the items,
+    or the answers are gone, and an impression that is not among them says nothing.
+    """
+    told = good.filter(pl.col("kind") == "impression")["request_id"].drop_nulls().unique().to_list()
+    answered = shown_items(state, told)
+    if not told or answered["request_id"].n_unique() < share * len(told):
+        return None
+    return answered
 
 
 def too_many(held: int, rows: int, settings: Settings) -> list[str]:

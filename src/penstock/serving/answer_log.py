@@ -8,11 +8,13 @@ the newest `QUEUE` answers wait. Nothing of it can fail a request.
 
 import logging
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+import polars as pl
 import sqlalchemy as sa
 
 from penstock.data.state import METADATA, SEQUENCE, State, events, from_micros, to_micros
@@ -195,6 +197,21 @@ def find_answer(state: State, request_id: str) -> Answered | None:
     return Answered(
         row.request_id, from_micros(row.at), row.version, row.user_id, bool(row.failed), clicked, orjson.loads(row.body)
     )
+
+
+def shown_items(state: State, request_ids: Collection[str]) -> pl.DataFrame:
+    """The items answered to requests: `request_id`, `item_id`, `user_id` (null where nobody was named)."""
+    state.ensure()
+    asked, rows = list(request_ids), []
+    columns = (answers.c.request_id, answers.c.user_id, answers.c.body)
+    with state.read() as conn:
+        for first in range(0, len(asked), READ):
+            some = answers.c.request_id.in_(asked[first : first + READ])
+            for row in conn.execute(sa.select(*columns).where(some)):
+                items = orjson.loads(row.body).get("items", [])
+                rows += [(row.request_id, item["item_id"], row.user_id) for item in items]
+    schema = {"request_id": pl.String, "item_id": pl.String, "user_id": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def forget_user(conn: sa.Connection, user_id: str) -> int:

@@ -90,6 +90,20 @@ def test_known_users_who_were_not_shown_what_they_click_are_held_where_impressio
     assert reasons(bought) == [None] * 6, "without impressions in the log it says nothing"
 
 
+def test_a_forged_impression_counts_for_nothing_where_the_service_kept_its_answers() -> None:
+    regular = [row for n in range(40) for row in seen(n, 10.0 * n, f"u{n}", f"i{n}")]
+    forged = [row for n in range(40, 46) for row in seen(n, 10.0 * n, f"u{n}", "target")]
+    said = [(f"r{n}", f"i{n}", f"u{n}" if n % 2 else None) for n in range(40)]
+    borrowed = [("r40", "target", "u1"), ("r41", "another", "u41")]
+    answered = pl.DataFrame(said + borrowed, schema=["request_id", "item_id", "user_id"], orient="row")
+    rows = table([*regular, *forged])
+    assert reasons([*regular, *forged]) == [None] * 92
+    found = suspect_reasons(rows, SETTINGS.data.gains, KNOWN, 1.0, LIMITS, answered)
+    held = rows.with_columns(found).filter(pl.col("reason").is_not_null())
+    assert held["item_id"].unique().to_list() == ["target"]
+    assert held["kind"].to_list() == ["click"] * 6
+
+
 def test_a_simulated_day_without_attack_is_nearly_all_taken() -> None:
     small = settings_under(Path("var"), **{"simulate.days": 1, "simulate.requests_per_day": 1200}).simulate
     events = simulate(small, 3)[0].events.sort("at")

@@ -3,13 +3,15 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 from core_bench import small_settings
 
 from penstock.data.journal import Journal
 from penstock.data.quarantine import list_quarantine, quarantine_rows, replay
 from penstock.data.snapshot import close_snapshot, read_snapshot
 from penstock.pipeline.ledger import opened
-from penstock.pipeline.suspicion import known_users, suspects, too_many
+from penstock.pipeline.suspicion import answered_in, known_users, suspects, too_many
+from penstock.serving.answer_log import Answered, AnswerLog
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -63,3 +65,24 @@ def test_a_mass_of_suspects_refuses_the_snapshot(tmp_path: Path) -> None:
     assert too_many(21, 100, settings) == [
         "suspect rows: found 21 of 100 (21.0%), expected at most 20.0% (suspects.max_share)"
     ]
+
+
+def test_impressions_are_held_against_the_answers_that_were_kept(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path, **{"validation.min_rows": 1})
+    state = opened(settings)
+    shown = [
+        {"user_id": f"u{n}", "item_id": "i1", "kind": "impression", "request_id": f"r{n}"} for n in range(4)
+    ]  # fmt: skip
+    good = pl.DataFrame(shown)
+    assert answered_in(state, good, 0.5) is None, "nothing was kept: something else showed the items"
+    log = AnswerLog(state, settings)
+    log.put(Answered("r0", AT, "1", "u0", body={"items": [{"item_id": "i1"}, {"item_id": "i2"}]}))
+    log.flush()
+    assert answered_in(state, good, 0.5) is None
+    log.put(Answered("r1", AT, "1", None, body={"items": [{"item_id": "i3"}]}))
+    log.put(Answered("r2", AT, "1", "u2", failed=True))
+    log.flush()
+    answered = answered_in(state, good, 0.5)
+    assert answered is not None
+    assert answered.sort("request_id", "item_id").rows() == [("r0", "i1", "u0"), ("r0", "i2", "u0"), ("r1", "i3", None)]
+    assert answered_in(state, good.clear(), 0.5) is None
