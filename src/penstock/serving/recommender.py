@@ -72,7 +72,12 @@ class Recommender:
         return not (body.query or body.filters.category or self.policy.rules or self.rollouts.active)
 
     async def until_free(self) -> None:
-        """Wait, without holding the event loop up, while the served version is taking something in."""
+        """Wait, without holding the event loop up, while the served version is taking something in.
+
+        Always once round the loop: whoever came meanwhile is counted at the door before anybody is ranked, so that
+        `service.max_concurrent` turns away what would otherwise queue for longer than anybody waits.
+        """
+        await asyncio.sleep(0)
         pause_s, served = FIRST_PAUSE_S, self.runtime.served
         while served is not None and served.lock.locked():
             await asyncio.sleep(pause_s)

@@ -1,9 +1,11 @@
 """The short way answers and refuses as the framework's way does, and stands aside for what takes long."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import Request
 from fastapi.responses import Response
@@ -116,3 +118,16 @@ def test_an_answer_waits_for_the_seeing_of_events_not_for_the_reading(world: Wor
     world.client.post("/v1/events", json=event(1))
     assert served.seq == 1
     assert held == [False, False]
+
+
+def test_more_at_once_than_may_be_are_turned_away(make_world: Callable[..., World]) -> None:
+    app = make_world(changes={"service.max_concurrent": 2}).client.app
+
+    async def at_once() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await asyncio.gather(*(client.post("/v1/recommendations", json={}) for _ in range(5)))
+
+    answers = asyncio.run(at_once())
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
+    assert {answer.headers["Retry-After"] for answer in answers if answer.status_code == 503} == {"1"}
