@@ -1,7 +1,8 @@
 """Bundles that nobody will need again are removed; what they were stays: version, gate report, lineage, audit log.
 
 A round makes a bundle of some 90 MB, and a day has 144 rounds. Kept are the champion, the versions that served last
-(for a rollback), the newest of those that never served (to compare, and to decide on), and a rollout's challenger.
+(for a rollback), the newest of those that never served (to compare, and to decide on), the newest challenger however
+many refused ones followed it, and a rollout's challenger.
 """
 
 import shutil
@@ -63,8 +64,10 @@ def needed(registry: Registry, state: State, versions: list[Version]) -> set[str
     served = [promotion.digest for promotion in registry.ledger().promotions]
     last_served = list(dict.fromkeys(reversed(served)))[: settings.keep_served + 1]  # the first of them serves
     unserved = [version.digest for version in versions if version.digest not in set(served)]
+    newest = unserved[-settings.keep_unserved :]
+    newest += [version.digest for version in versions if version.status == "challenger"][-1:]  # refused ones may follow
     rollout = running(state, registry.environment)
-    return {*last_served, *unserved[-settings.keep_unserved :], *([] if rollout is None else [rollout.digest])}
+    return {*last_served, *newest, *([] if rollout is None else [rollout.digest])}
 
 
 def _remove(folder: Path) -> int:

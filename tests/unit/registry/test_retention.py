@@ -54,6 +54,17 @@ def test_after_a_rollback_the_serving_version_stays_however_old(bench: Bench, fe
     assert bench.serving() == first.number
 
 
+def test_the_one_challenger_that_waits_outlives_the_refused_ones_after_it(bench: Bench, few: Registry) -> None:
+    bench.champion()
+    waits = bench.challenger()
+    refused = [bench.challenger(passed=False) for _ in range(4)]
+    found = prune(few, bench.state, LATER)
+    assert found.versions == [refused[0].number, refused[1].number]
+    assert found.superseded == []
+    assert few.bundle_dir(waits).is_dir()
+    assert few.version(waits.number).status == "challenger"
+
+
 def test_a_rollouts_challenger_stays(bench: Bench, few: Registry) -> None:
     bench.champion()
     tried = bench.challenger()
