@@ -23,15 +23,18 @@ class Load:
         self.port, self.users, self.k = port, users, k
         self.free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.opened = self.closed = 0
+        self.turns = asyncio.Semaphore(CONNECTIONS)
         self.latency_ms: list[float] = []
         self.event_ms: list[float] = []
         self.wrong: list[str] = []
         self.random = random.Random(11)
 
     async def call(self, path: str, body: dict[str, object]) -> tuple[int, bytes]:
-        """One POST on a free connection, or on a new one."""
-        while not self.free and self.opened >= CONNECTIONS:
-            await asyncio.sleep(0.001)
+        """One POST on a free connection, or on a new one; waits its turn where all are in use."""
+        async with self.turns:
+            return await self._call(path, body)
+
+    async def _call(self, path: str, body: dict[str, object]) -> tuple[int, bytes]:
         reader, writer = await self.connection()
         content = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
@@ -43,7 +46,7 @@ class Load:
                 raise
             self.opened -= 1
             self.closed += 1  # it lay idle too long and was closed as the request left; any client sends it again
-            return await self.call(path, body)
+            return await self._call(path, body)
         lower = answer.lower()
         length = int(lower.split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0])
         body_bytes = await reader.readexactly(length)

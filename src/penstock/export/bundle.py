@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
+from penstock.export.index import nearest_graph
 from penstock.features.state import CausalState, FeatureSpec
-from penstock.inference.bundle import write_manifest
+from penstock.inference.bundle import ROUNDED, write_manifest
+from penstock.inference.index import ROUNDED_FROM
 from penstock.records import Lineage
 
 ITEM_COLUMNS = ("item_id", "title", "category", "published_at", "attributes")
@@ -52,6 +54,8 @@ class BundleWriter:
         catalogue.select(ITEM_COLUMNS).write_parquet(self.part / "items.parquet")
         if vector_NE is not None:
             save_file({"vector": np.ascontiguousarray(vector_NE)}, self.part / "vectors.safetensors")
+            if len(vector_NE) >= ROUNDED_FROM:
+                (self.part / ROUNDED).write_bytes(nearest_graph(vector_NE))
 
     def state(self, state: CausalState) -> None:
         """Counters and histories."""

@@ -34,18 +34,27 @@ class History:
 EMPTY = History(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
 
 
+Lists = tuple[list[int], list[int], list[float]]
+"""Item rows, kinds and times of one user, oldest first."""
+
+
 class Histories:
-    """The past of every user, at most KEPT_PER_USER events each."""
+    """The past of every user, at most KEPT_PER_USER events each.
+
+    What was restored stays in the arrays that it came in until its user does something: a version is loaded, and let
+    go, without touching every event, and most users do nothing before the next one.
+    """
 
     def __init__(self) -> None:
-        self._past: dict[str, tuple[list[int], list[int], list[float]]] = {}
+        self._past: dict[str, Lists | int] = {}  # or the user's place in the restored arrays
+        self._restored, self._edge = EMPTY, np.zeros(1, np.int64)
 
     def __len__(self) -> int:
         return len(self._past)
 
     def add(self, user: str, row: int, kind: int, at_s: float) -> None:
         """Put one event in its place; one that comes late stands where it would have stood in training."""
-        rows, kinds, times = self._past.setdefault(user, ([], [], []))
+        rows, kinds, times = self._lists(user)
         place = len(times) if not times or at_s >= times[-1] else bisect_right(times, at_s)
         rows.insert(place, row)
         kinds.insert(place, kind)
@@ -57,13 +66,20 @@ class Histories:
     def tail(self, user: str, count: int) -> tuple[list[int], list[float]]:
         """The last `count` item rows of `user` and their times in seconds."""
         past = self._past.get(user)
-        return (past[0][-count:], past[2][-count:]) if past else ([], [])
+        if past is None:
+            return [], []
+        if isinstance(past, int):
+            last = self._part(past).last(count)
+            return last.row_L.tolist(), last.at_s_L.tolist()
+        return past[0][-count:], past[2][-count:]
 
     def of(self, user: str) -> History:
         """The past of `user`, empty for a stranger."""
         past = self._past.get(user)
         if past is None:
             return EMPTY
+        if isinstance(past, int):
+            return self._part(past)
         rows, kinds, times = (column[-KEPT_PER_USER:] for column in past)
         return History(np.array(rows, np.int64), np.array(kinds, np.int64), np.array(times))
 
@@ -82,11 +98,30 @@ class Histories:
         }
 
     def restore(self, users: list[str], arrays: dict[str, NDArray[np.float64]]) -> None:
-        """The inverse of `arrays`."""
+        """The inverse of `arrays`.
+
+        Raises:
+            ValueError: the arrays are not of one length, or not of these users.
+        """
         edge = np.concatenate([[0], np.cumsum(arrays["history.length"].astype(np.int64))])
-        rows, kinds = arrays["history.row"].tolist(), arrays["history.kind"].tolist()
-        times = arrays["history.at"].tolist()
-        self._past = {
-            user: (rows[start:stop], kinds[start:stop], times[start:stop])
-            for user, start, stop in zip(users, edge[:-1].tolist(), edge[1:].tolist(), strict=True)
-        }
+        rows, kinds = (arrays[f"history.{name}"].astype(np.int64, copy=False) for name in ("row", "kind"))
+        times = arrays["history.at"]
+        if len(edge) != len(users) + 1 or {len(rows), len(kinds), len(times)} != {int(edge[-1])}:
+            raise ValueError(f"histories of {len(edge) - 1} users and {len(rows)} events, names of {len(users)} users")
+        self._restored, self._edge = History(rows, kinds, times), edge
+        self._past = dict(zip(users, range(len(users)), strict=True))
+
+    def _part(self, place: int) -> History:
+        """The past of the user at a place of the restored arrays."""
+        part = slice(*self._edge[place : place + 2].tolist())
+        whole = self._restored
+        return History(whole.row_L[part], whole.kind_L[part], whole.at_s_L[part])
+
+    def _lists(self, user: str) -> Lists:
+        """The past of `user` as lists to be added to."""
+        past = self._past.get(user, ([], [], []))
+        if isinstance(past, int):
+            part = self._part(past)
+            past = part.row_L.tolist(), part.kind_L.tolist(), part.at_s_L.tolist()
+        self._past[user] = past
+        return past

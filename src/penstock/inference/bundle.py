@@ -12,6 +12,8 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 RANK_FILES = ("text.onnx", "user.onnx", "rank.onnx", "tokenizer.json", "items.parquet", "vectors.safetensors")
 CLASSIFY_FILES = ("text.onnx", "classify.onnx", "tokenizer.json", "items.parquet")
+ROUNDED = "nearest.onnx"
+"""The item vectors rounded, where there are many of them: see inference.index."""
 SAFE_SUFFIXES = (".onnx", ".json", ".parquet", ".safetensors")
 
 

@@ -15,14 +15,12 @@ from penstock.features.history import History
 from penstock.features.pool import best_rows
 from penstock.features.state import CausalState, seconds
 from penstock.features.tensors import read_tensors
-from penstock.inference.bundle import Bundle, load_bundle
+from penstock.inference.bundle import ROUNDED, Bundle, load_bundle
 from penstock.inference.engine import RankEngine, TextEngine
 from penstock.inference.index import VectorIndex
 from penstock.inference.sessions import Session
 from penstock.text import item_texts
 
-QUERIES = 64
-"""Users whose vectors the index is fitted to."""
 LISTED = 2_000
 
 
@@ -90,7 +88,8 @@ class Scorer:
         text_width = int(bundle.manifest["model"]["text_width"])
         self.engine = RankEngine(folder / "user.onnx", folder / "rank.onnx", vector_NE, text_width, device, threads=1)
         self._unit_NE = _unit(vector_NE)
-        self._index: VectorIndex | None = None
+        rounded = Session(folder / ROUNDED, "cpu", threads=1) if (folder / ROUNDED).exists() else None
+        self._index = VectorIndex(vector_NE, rounded)
         self.categories = _listed(self.items["category"].fill_null(""))
         self.titles = _listed(self.items["title"])
 
@@ -134,8 +133,7 @@ class Scorer:
         self.state.add_items(fresh)
         self.engine.vector_NE = np.concatenate([self.engine.vector_NE, vector_FE])
         self._unit_NE = np.concatenate([self._unit_NE, _unit(vector_FE)])
-        if self._index is not None:
-            self._index.add(vector_FE)
+        self._index.replace(self.engine.vector_NE)
         self.items = pl.concat([self.items, fresh.select(self.items.columns)])
         self.categories += [name or "" for name in fresh["category"].to_list()]
         self.titles += fresh["title"].to_list()
@@ -203,16 +201,7 @@ class Scorer:
 
     def nearest(self, vector_E: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Rows of the `count` items with the largest dot product, best first; nearly all of them, see index."""
-        if self._index is None:
-            self._index = VectorIndex(self.engine.vector_NE, self._queries())
         return self._index.nearest(vector_E, count)
-
-    def _queries(self) -> NDArray[np.float32]:
-        """Vectors of some of the users that came last."""
-        histories, length, at_s = self.state.histories, self.state.spec.history_length, self.state.counted_s
-        users = histories.users()[-QUERIES:]
-        vectors = [self.engine.user_vector(histories.of(user), length, at_s) for user in users]
-        return np.array(vectors, np.float32).reshape(len(users), self.engine.vector_NE.shape[1])
 
     def similar(self, item_id: str, k: int) -> list[tuple[str, float]]:
         """The `k` items closest to `item_id` by cosine, itself left out.

@@ -129,8 +129,11 @@ def serve(settings: Settings) -> None:
 def answer(runtime: Runtime, settings: Settings) -> None:
     """Answer over a runtime until told to stop, in a process that does nothing else."""
     import uvicorn
+    from threadpoolctl import threadpool_limits
 
     sys.setswitchinterval(SWITCH_S)
+    # A second thread waits for its half of each product by spinning: half of the processor time of a busy service.
+    threadpool_limits(limits=1, user_api="blas")
     runtime.after_switch = settle
     uvicorn.run(
         create_app(runtime, settings),

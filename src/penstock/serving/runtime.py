@@ -238,9 +238,13 @@ class Runtime:
     def follow(self, served: Served) -> None:
         """Let a version see what the journal accepted since; an answer waits for the seeing, not for the reading."""
         with served.following:
-            while not (page := self.journal.read(served.seq, PAGE)).is_empty():
-                with served.lock:
-                    _see(served, page)
+            more = True
+            while more:
+                page = self.journal.read(served.seq, PAGE)
+                if not page.is_empty():
+                    with served.lock:
+                        _see(served, page)
+                more = len(page) == PAGE
 
     def _switch(self, number: str, digest: str, folder: Path) -> None:
         fresh = self.bring_up(number, digest, folder)

@@ -1,7 +1,18 @@
 """What a user did: order, bounds, strangers, and keeping."""
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from penstock.features import history
 from penstock.features.history import Histories
+
+Event = tuple[str, int, int, float]
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["ada", "bob", "eve"]), st.integers(0, 9), st.integers(0, 2), st.integers(0, 9).map(float)
+    )
+)
 
 
 def filled(count: int) -> Histories:
@@ -47,3 +58,30 @@ def test_kept_and_restored() -> None:
     empty = Histories()
     empty.restore(*Histories().arrays())
     assert len(empty) == 0
+
+
+@given(before=EVENTS, after=EVENTS)
+def test_what_was_restored_goes_on_as_if_it_had_never_been_put_away(before: list[Event], after: list[Event]) -> None:
+    whole, first = Histories(), Histories()
+    for event in before:
+        whole.add(*event)
+        first.add(*event)
+    restored = Histories()
+    restored.restore(*first.arrays())
+    for event in after:
+        whole.add(*event)
+        restored.add(*event)
+    assert restored.users() == whole.users()
+    for user in (*whole.users(), "nobody"):
+        assert restored.tail(user, 3) == whole.tail(user, 3)
+        for mine, other in zip(vars(restored.of(user)).values(), vars(whole.of(user)).values(), strict=True):
+            assert mine.tolist() == other.tolist()
+            assert mine.dtype == other.dtype
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    users, arrays = filled(4).arrays()
+    with pytest.raises(ValueError, match="1 users and 4 events, names of 2 users"):
+        Histories().restore([*users, "bob"], arrays)
+    with pytest.raises(ValueError, match="1 users and 3 events"):
+        Histories().restore(users, arrays | {"history.row": arrays["history.row"][1:]})
