@@ -34,8 +34,8 @@ class NewToken(api.Strict):
     role: Role
 
 
-def access_routes(runtime: Runtime, keyring: Keyring) -> APIRouter:
-    """/v1/session and /v1/tokens."""
+def session_routes(runtime: Runtime, keyring: Keyring) -> APIRouter:
+    """Signing in and out: /v1/session."""
     router = APIRouter(prefix="/v1", responses=FAILURES)
 
     def session_of(request: Request, required: bool, caller: Caller | None) -> dict[str, Any]:
@@ -65,6 +65,13 @@ def access_routes(runtime: Runtime, keyring: Keyring) -> APIRouter:
         answer = json_answer(session_of(request, keys.required, None))
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return answer
+
+    return router
+
+
+def token_routes(runtime: Runtime) -> APIRouter:
+    """/v1/tokens, for admins."""
+    router = APIRouter(prefix="/v1", responses=FAILURES)
 
     @router.get("/tokens", response_model=api.Answer, summary="Every token that was made, without the token")
     def tokens(request: Request) -> Response:

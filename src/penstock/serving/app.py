@@ -17,23 +17,23 @@ from penstock.errors import SettingsError
 from penstock.inference.scorer import Scorer
 from penstock.registry.tokens import read_keys
 from penstock.serving.access import Guard, Keyring
-from penstock.serving.access_routes import access_routes
+from penstock.serving.access_routes import session_routes, token_routes
 from penstock.serving.answer_log import Answered, AnswerLog
 from penstock.serving.answers import install_errors, problem, request_id
 from penstock.serving.console_pages import page_routes
-from penstock.serving.console_routes import console_routes
+from penstock.serving.console_routes import console_data_routes, console_routes
 from penstock.serving.decisions import Decisions
 from penstock.serving.docs_page import docs_page
 from penstock.serving.explain_routes import explain_routes
 from penstock.serving.item_routes import item_routes
 from penstock.serving.keeper import Chore, Keeper
 from penstock.serving.limits import Door, is_local
-from penstock.serving.operations import decision_routes, health_routes
+from penstock.serving.operations import decision_routes, health_routes, report_routes
 from penstock.serving.policy import Policy
 from penstock.serving.recommender import Recommender
 from penstock.serving.rollout import Rollouts
 from penstock.serving.rollout_routes import rollout_routes
-from penstock.serving.routes import v1_routes
+from penstock.serving.routes import lookup_routes, v1_routes
 from penstock.serving.runtime import Runtime
 from penstock.serving.short_way import ShortWay
 from penstock.serving.status import status
@@ -82,16 +82,20 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     keyring = Keyring(runtime.state, wide=not is_local(settings.service.host))
     app.add_middleware(Guard, keyring=keyring, refuse=refuse, clock=runtime.clock)
     app.add_middleware(Watch, telemetry=telemetry)
-    app.include_router(access_routes(runtime, keyring))
+    app.include_router(session_routes(runtime, keyring))
+    app.include_router(token_routes(runtime))
     recommender = Recommender(runtime, settings.service, telemetry, answers, rollouts, Policy.of(settings.policy))
     app.router.routes.insert(0, ShortWay(recommender))
     app.include_router(v1_routes(runtime, settings.service, telemetry, answers, recommender))
+    app.include_router(lookup_routes(runtime, settings.service))
     app.include_router(rollout_routes(runtime, rollouts))
     app.include_router(explain_routes(runtime))
     app.include_router(item_routes(runtime, settings))
     app.include_router(decision_routes(runtime, partial(_status, runtime, settings)))
     app.include_router(health_routes(runtime, telemetry, rollouts))
+    app.include_router(report_routes(runtime))
     app.include_router(console_routes(runtime, settings))
+    app.include_router(console_data_routes(runtime, settings))
     app.include_router(page_routes())
     _add_docs(app)
     return app

@@ -1,5 +1,6 @@
 """The console's own routes: what its pages show, as JSON; who may, says access.py."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -59,21 +60,9 @@ class HistoryAnswer(api.Answer):
 
 
 def console_routes(runtime: Runtime, settings: Settings) -> APIRouter:
-    """JSON for the console's pages, the Data Docs, and settling what is in quarantine."""
-
-    def need_state() -> None:
-        if runtime.state is None:
-            raise Problematic(503, "not_ready", "this service was started without a state database; set state.url")
-
-    router = APIRouter(responses=FAILURES, dependencies=[Depends(need_state)])
-    shelf = Shelf(runtime)
-
-    def answer(request: Request, **content: BaseModel | list[Any]) -> Response:
-        plain = {
-            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else [one.model_dump() for one in value]
-            for name, value in content.items()
-        }
-        return json_answer(named(request, runtime.served) | plain)
+    """JSON for the console's pages."""
+    router = _router(runtime)
+    shelf, answer = Shelf(runtime), partial(_answer, runtime)
 
     @router.get("/v1/console/loop", response_model=LoopAnswer, summary="Freshness, quality by round, changes")
     def show_loop(request: Request) -> Response:
@@ -106,13 +95,20 @@ def console_routes(runtime: Runtime, settings: Settings) -> APIRouter:
         found = compare(shelf, versions.split(","), body, settings.service.candidates)
         return json_answer(named(request, runtime.served) | found)
 
-    @router.get("/v1/console/data", response_model=DataAnswer, summary="Snapshots, quarantine and drift")
-    def show_data(request: Request) -> Response:
-        return answer(request, data=data_page(runtime.state, settings))
-
     @router.get("/v1/console/history", response_model=HistoryAnswer, summary="Promotions, rollbacks and refusals")
     def show_history(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> Response:
         return answer(request, history=history_of(runtime.state, limit))
+
+    return router
+
+
+def console_data_routes(runtime: Runtime, settings: Settings) -> APIRouter:
+    """The data's page, the Data Docs, and settling what is in quarantine."""
+    router = _router(runtime)
+
+    @router.get("/v1/console/data", response_model=DataAnswer, summary="Snapshots, quarantine and drift")
+    def show_data(request: Request) -> Response:
+        return _answer(runtime, request, data=data_page(runtime.state, settings))
 
     @router.post("/v1/quarantine/{how}", response_model=api.Answer, summary="Replay or waive what is in quarantine")
     def settle_entries(request: Request, how: Literal["replay", "waive"], order: Settling) -> Response:
@@ -131,3 +127,21 @@ def console_routes(runtime: Runtime, settings: Settings) -> APIRouter:
         return HTMLResponse(page.read_text(encoding="utf-8"), headers={"Content-Security-Policy": DOCS_POLICY})
 
     return router
+
+
+def _router(runtime: Runtime) -> APIRouter:
+    """For routes that read the state database."""
+
+    def need_state() -> None:
+        if runtime.state is None:
+            raise Problematic(503, "not_ready", "this service was started without a state database; set state.url")
+
+    return APIRouter(responses=FAILURES, dependencies=[Depends(need_state)])
+
+
+def _answer(runtime: Runtime, request: Request, **content: BaseModel | list[Any]) -> Response:
+    plain = {
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else [one.model_dump() for one in value]
+        for name, value in content.items()
+    }
+    return json_answer(named(request, runtime.served) | plain)

@@ -98,6 +98,13 @@ def decision_routes(runtime: Runtime, status_of: Callable[[], dict[str, Any]]) -
         content = {"number": number, "decision": "rolled back", "serving": runtime.registry.champion_pointer()[0]}
         return json_answer(named(request, runtime.served) | content)
 
+    return router
+
+
+def report_routes(runtime: Runtime) -> APIRouter:
+    """The pages that a version was registered with."""
+    router = APIRouter()
+
     @router.get(
         "/reports/{number}", summary="Gate report of a version", response_class=HTMLResponse, responses=FAILURES
     )

@@ -36,7 +36,7 @@ def v1_routes(
     answers: AnswerLog,
     recommender: Recommender,
 ) -> APIRouter:
-    """Recommendations, events, similar items, classifications."""
+    """Recommendations, events, classifications."""
     router = APIRouter(prefix="/v1", responses=FAILURES)
 
     @router.post("/recommendations", response_model=api.Recommendations, summary="Best items for a user")
@@ -58,6 +58,28 @@ def v1_routes(
             telemetry.events.labels(outcome).inc(count)
         content = {"accepted": result.accepted, "duplicates": result.duplicates, "rejected": rejected}
         return json_answer(named(request, runtime.served) | content, 202)
+
+    @router.post("/classifications", response_model=api.Classifications, summary="Label texts")
+    def classify(request: Request, body: api.ClassificationRequest) -> Response:
+        served = runtime.current()
+        check_task(served, "classify")
+        with served.lock:
+            labels = list(served.scorer.labels)
+            probability_BK = served.scorer.classify(body.texts).tolist()
+        results = [
+            {"label": labels[row.index(max(row))], "probabilities": dict(zip(labels, row, strict=True))}
+            for row in probability_BK
+        ]
+        if answers.enabled:
+            answers.put(classified(request_id(request), served, body.texts, results, runtime.clock()))
+        return json_answer(named(request, served) | {"results": results})
+
+    return router
+
+
+def lookup_routes(runtime: Runtime, settings: ServiceSettings) -> APIRouter:
+    """What the served version knows: similar items, users with a history."""
+    router = APIRouter(prefix="/v1", responses=FAILURES)
 
     @router.get("/items/{item_id}/similar", response_model=api.SimilarItems, summary="Items close to one")
     def similar(
@@ -82,20 +104,5 @@ def v1_routes(
         with served.lock:
             users = served.scorer.state.histories.users()[-k:]
         return json_answer(named(request, served) | {"users": users[::-1]})
-
-    @router.post("/classifications", response_model=api.Classifications, summary="Label texts")
-    def classify(request: Request, body: api.ClassificationRequest) -> Response:
-        served = runtime.current()
-        check_task(served, "classify")
-        with served.lock:
-            labels = list(served.scorer.labels)
-            probability_BK = served.scorer.classify(body.texts).tolist()
-        results = [
-            {"label": labels[row.index(max(row))], "probabilities": dict(zip(labels, row, strict=True))}
-            for row in probability_BK
-        ]
-        if answers.enabled:
-            answers.put(classified(request_id(request), served, body.texts, results, runtime.clock()))
-        return json_answer(named(request, served) | {"results": results})
 
     return router
