@@ -53,9 +53,10 @@ class Asking(threading.Thread):
                 self.versions[str(answer.json()["version"])] += 1
 
     def _tell(self, client: TestClient, number: int, user: str) -> None:
+        items = self.world.shop.dataset.catalogue["item_id"]
         event = {
             "event_id": f"asked-{number}", "user_id": user, "kind": "click", "at": self._at.isoformat(),
-            "item_id": self.world.shop.dataset.catalogue["item_id"][number % 50],
+            "item_id": items[number % len(items)],
         }  # fmt: skip
         self.world.sent.add(event["event_id"])
         answer = client.post("/v1/events", json=event)
