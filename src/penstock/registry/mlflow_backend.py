@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from penstock.errors import RegistryError
 from penstock.settings import RegistrySettings
 
@@ -237,3 +239,8 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         raise RegistryError(f"MLflow failed while {what}: {error}; is registry.tracking_uri right?") from error
+    except sa.exc.DBAPIError as error:  # from where MLflow opens its database, which it does not wrap
+        raise RegistryError(
+            f"MLflow's database failed while {what}: {error.orig}; see that it is there, not held by another writer "
+            "and its disk not full, then try again; what serves is not touched"
+        ) from error

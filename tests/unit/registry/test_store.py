@@ -177,3 +177,12 @@ def test_a_place_that_cannot_be_written_says_which(
     registry = reopened({"registry.artifacts": str(tmp_path / "file" / "artifacts")})
     with pytest.raises(RegistryError, match=r"file/artifacts cannot be made .* set registry\.artifacts"):
         registry.versions()
+
+
+def test_a_database_that_cannot_be_opened_says_what_to_look_at(
+    tmp_path: Path, reopened: Callable[[dict[str, object]], Registry]
+) -> None:
+    (tmp_path / "folder.db").mkdir()
+    registry = reopened({"registry.tracking_uri": f"sqlite:///{tmp_path}/folder.db"})
+    with pytest.raises(RegistryError, match=r"opening sqlite:.*unable to open database file.*see that it is there"):
+        registry.versions()
