@@ -94,7 +94,8 @@ def test_a_locked_registry_is_waited_for_or_told(
         release.join()
     assert told.code == 0, told
     if told.error:
-        assert told.error.startswith("RegistryError") and "locked" in told.error, told
+        assert told.error.startswith("RegistryError"), told
+        assert "locked" in told.error, told
     assert set(service.statuses) == {200, 202}, service.statuses
     world.check()
     world.settle()

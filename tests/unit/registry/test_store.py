@@ -180,8 +180,9 @@ def test_a_place_that_cannot_be_written_says_which(
 
 
 def test_a_database_that_cannot_be_opened_says_what_to_look_at(
-    tmp_path: Path, reopened: Callable[[dict[str, object]], Registry]
+    tmp_path: Path, reopened: Callable[[dict[str, object]], Registry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)  # MLflow itself tries for a minute and a half
     (tmp_path / "folder.db").mkdir()
     registry = reopened({"registry.tracking_uri": f"sqlite:///{tmp_path}/folder.db"})
     with pytest.raises(RegistryError, match=r"opening sqlite:.*unable to open database file.*see that it is there"):
