@@ -52,5 +52,5 @@ format: setup ## rewrite the sources the way lint expects them
 	$(BIN)/ruff format --quiet src flows tests benchmarks
 
 bench: setup ## figures of speed: benchmarks/results/*.json and docs/benchmarks.md
-	@set -e; for name in throughput exact_gradient growth index_refresh round_to_bundle gpu false_promotions tables; do \
+	@set -e; for name in throughput exact_gradient growth index_refresh round_to_bundle encoding gpu false_promotions tables; do \
 		echo "== $$name"; $(BIN)/python -W ignore benchmarks/$$name.py; done

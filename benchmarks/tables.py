@@ -187,12 +187,46 @@ def reached(value: float, target: float) -> str:
     return f"≥ {target:.0%}, {'met' if value >= target else 'missed'}"
 
 
+ENCODERS = {
+    "sentence-transformers": "sentence-transformers, float32",
+    "float32": "penstock, float32",
+    "fused": "penstock, float32, onnxruntime's transformer optimizer",
+    "quantize_dynamic": "onnxruntime's quantize_dynamic, by column, 7 bits",
+    "int8": "penstock, int8",
+}
+
+
+def encoding(tree: dict[str, Any]) -> list[str]:
+    """Texts per second of every encoder, and what int8 costs in quality."""
+    tokens, runs = tree["tokens"], tree["threads"]
+    columns = [(count, group) for count in runs for group in tokens]
+    words = [f"{group} ({tokens[group]:.0f} tokens), threads: {count}" for count, group in columns]
+    lines = head("texts/s", *words, "text.onnx, MiB")
+    for name, title in ENCODERS.items():
+        rates = [runs[count][group]["texts_per_s"] for count, group in columns]
+        cells = [f"{rate[name]:.0f} ({rate[name] / rate['sentence-transformers']:.2f}×)" for rate in rates]
+        size = tree["graph_mb"].get(name)
+        lines.append(row(title, *cells, "" if size is None else f"{size:.1f}"))
+    faster = [runs[count][group]["texts_per_s"] for count, group in columns]
+    least = min(rate["int8"] / rate["sentence-transformers"] for rate in faster)
+    plain = tree["quality"]["float32"]["ndcg@10"]
+    lines += ["", f"Where penstock's int8 gains least: {times(least, 3)}.", ""]
+    kinds = (f"NDCG@10, {kind}" for kind in plain)
+    lines += head("against float32", "mean cosine", "smallest", "top 10 shared", *kinds)
+    for name, one in tree["quality"].items():
+        ndcgs = [f"{value:.4f} ({value / plain[kind] - 1:+.2%})" for kind, value in one["ndcg@10"].items()]
+        cosines = (f"{one[key]:.4f}" for key in ("mean_cosine", "min_cosine", "top10_overlap"))
+        lines.append(row(ENCODERS[name], *cosines, *ndcgs))
+    return [*lines, "", f"{tree['scored_requests']:,} requests; *all new*: no item has anything but its text's vector."]
+
+
 SECTIONS = {
     "throughput": ("Learning throughput", throughput),
     "exact_gradient": ("Exact gradients", exact_gradient),
     "growth": ("Growth", growth),
     "index_refresh": ("Index refresh", index_refresh),
     "round_to_bundle": ("From a closed snapshot to a gated bundle", round_to_bundle),
+    "encoding": ("Encoding texts on a CPU", encoding),
     "gpu": ("GPU", gpu),
     "ablation": ("Each part of the ranking model left out", variants),
     "stability": ("Stability, on the warm-up's last quarter", variants),

@@ -146,6 +146,8 @@ class TrainingSettings(Section):
 
 class ExportSettings(Section):
     opset: int = Field(ge=18)
+    text_precision: Literal["float32", "int8"]
+    min_text_cosine: float = Field(gt=0, le=1)
     max_parity_error: float = Field(gt=0)
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from penstock.export.graphs import template
+from penstock.export.int8 import quantised
 from penstock.export.modules import classify_spec, rank_specs, text_spec
 from penstock.features.examples import Examples
 from penstock.features.state import FeatureSpec
@@ -51,12 +52,13 @@ def rank_graphs(
 
 
 def text_graph(encoder: TextEncoder, projection: Tensor | None, settings: Settings, cache: Path) -> bytes:
-    """text.onnx with LoRA merged, and the item projection where there is one."""
+    """text.onnx with LoRA merged, the item projection where there is one, in the precision of the settings."""
     weights = merged_encoder(encoder)
     if projection is not None:
         weights["projection"] = projection.detach().float().cpu().numpy()
     width = None if projection is None else projection.shape[1]
-    return template(text_spec(settings, width), cache).patched(weights)
+    graph = template(text_spec(settings, width), cache).patched(weights)
+    return quantised(graph) if settings.export.text_precision == "int8" else graph
 
 
 def classify_graph(network: Classifier, settings: Settings, text_width: int, cache: Path) -> bytes:
@@ -67,10 +69,14 @@ def classify_graph(network: Classifier, settings: Settings, text_width: int, cac
 
 def item_vectors(model: RankingModel, text_NT: Tensor) -> NDArray[np.float32]:
     """Item vectors [N, E]: projection of the text plus the item's residual."""
-    device = model.residual.device
+    return np.asarray(projected(model, text_NT) + model.residual.detach().float().cpu().numpy())
+
+
+def projected(model: RankingModel, text_BT: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the text alone makes of an item's vector [B, E]."""
     with torch.no_grad():
-        vector_NE = model.item(text_NT.to(device)) + model.residual
-    return np.asarray(vector_NE.float().cpu().numpy())
+        item_BE = model.item(torch.as_tensor(text_BT).to(model.residual.device))
+    return np.asarray(item_BE.float().cpu().numpy())
 
 
 def torch_scores(model: RankingModel, vector_NE: NDArray[np.float32], batch: Examples) -> NDArray[np.float32]:

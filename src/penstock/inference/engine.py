@@ -3,6 +3,9 @@
 R requests, C candidates, L past events, E width of a vector, T width of a text vector, F features, N items.
 """
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,31 +18,57 @@ from penstock.features.history import History
 from penstock.features.staged import staged
 from penstock.inference.sessions import Session
 
-ENCODE_BATCH = 64
+TOKENS_PER_RUN = {"cpu": 256, "gpu": 16_384}  # a core's cache holds what 256 tokens become; a GPU wants to be filled
 CELLS_PER_RUN = 60_000
 
 
 class TextEngine:
-    """Texts to vectors through text.onnx."""
+    """Texts to vectors through text.onnx: batches of like length, side by side, each on one thread.
 
-    def __init__(self, graph: bytes | Path, tokenizer: str, device: str = "auto") -> None:
-        self.session = Session(graph, device)
+    Args:
+        threads: batches at once on a CPU; 0: as many as there are cores. Several threads on one batch of short texts
+            wait for each other more than they work (docs/decisions/0020).
+    """
+
+    def __init__(self, graph: bytes | Path, tokenizer: str, device: str = "auto", threads: int = 0) -> None:
+        self.session = Session(graph, device, threads=1)
         self.tokenizer = _tokenizer(tokenizer)
+        on_cpu = self.session.provider == "CPUExecutionProvider"
+        self.at_once = (threads or os.cpu_count() or 1) if on_cpu else 1
+        self.tokens_per_run = TOKENS_PER_RUN["cpu" if on_cpu else "gpu"]
 
     def encode(self, texts: list[str]) -> list[NDArray[np.float32]]:
         """The graph's outputs for `texts`: text vectors [B, T] and, for a ranker, item vectors [B, E]."""
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
-        order = np.argsort([len(row) for row in tokens], kind="stable")
-        parts: list[list[NDArray[np.float32]]] = []
-        for start in range(0, len(order), ENCODE_BATCH):
-            picked = [tokens[index] for index in order[start : start + ENCODE_BATCH]]
-            token_BT = np.zeros((len(picked), max(map(len, picked))), np.int64)
-            mask_BT = np.zeros_like(token_BT)
-            for index, row in enumerate(picked):
-                token_BT[index, : len(row)], mask_BT[index, : len(row)] = row, 1
-            parts.append(self.session.run(token=token_BT, mask=mask_BT))
-        back = np.argsort(order)
+        batches = list(_batches([len(row) for row in tokens], self.tokens_per_run))
+        if not batches:
+            return []
+        parts = self._run([[tokens[index] for index in batch] for batch in batches])
+        back = np.argsort(np.concatenate(batches))
         return [np.concatenate(column)[back] for column in zip(*parts, strict=True)]
+
+    def _run(self, batches: list[list[list[int]]]) -> list[list[NDArray[np.float32]]]:
+        if self.at_once == 1 or len(batches) == 1:
+            return [self._run_one(batch) for batch in batches]
+        with ThreadPoolExecutor(min(self.at_once, len(batches))) as threads:
+            return list(threads.map(self._run_one, batches))
+
+    def _run_one(self, batch: list[list[int]]) -> list[NDArray[np.float32]]:
+        token_BT = np.zeros((len(batch), max(map(len, batch))), np.int64)
+        mask_BT = np.zeros_like(token_BT)
+        for index, row in enumerate(batch):
+            token_BT[index, : len(row)], mask_BT[index, : len(row)] = row, 1
+        return self.session.run(token=token_BT, mask=mask_BT)
+
+
+def _batches(lengths: list[int], tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Rows in batches, longest first: at most `tokens` tokens with padding, or one row."""
+    order = np.argsort(-np.array(lengths, np.int64), kind="stable")
+    start = 0
+    while start < len(order):
+        end = start + max(1, tokens // max(1, lengths[order[start]]))
+        yield order[start:end]
+        start = end
 
 
 @lru_cache(maxsize=2)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from penstock.errors import BundleError, DependencyMissing
 
+CPU = ["CPUExecutionProvider"]
+GPU = ["CUDAExecutionProvider", *CPU]
+
 
 @functools.cache
 def gpu_present() -> bool:
@@ -35,8 +38,6 @@ class Session:
 
         onnxruntime.set_default_logger_severity(3)
         on_gpu = device == "cuda" or (device == "auto" and gpu_present())
-        wanted = "CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider"
-        providers = [wanted, "CPUExecutionProvider"] if on_gpu else [wanted]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Waiting threads sleep instead of spinning: a round, a service and a browser share these cores.
@@ -44,11 +45,13 @@ class Session:
         source = graph if isinstance(graph, bytes) else str(graph)
         refused: tuple[type[Exception], ...] = (*_refusals(), RuntimeError, ValueError)
         try:
-            self._session: Any = onnxruntime.InferenceSession(source, options, providers=providers)
+            self._session: Any = onnxruntime.InferenceSession(source, options, providers=GPU if on_gpu else CPU)
+            if on_gpu and device == "auto" and _says_cpu(self._session):
+                self._session = onnxruntime.InferenceSession(source, options, providers=CPU)
         except refused as error:
             raise BundleError(f"onnxruntime refuses {_name(graph)}: {error}") from error
         self.provider: str = self._session.get_providers()[0]
-        if device == "cuda" and self.provider != wanted:
+        if device == "cuda" and self.provider != GPU[0]:
             raise DependencyMissing(f"asked for CUDA, onnxruntime gave {self.provider}; check the CUDA libraries")
         self.inputs: tuple[str, ...] = tuple(value.name for value in self._session.get_inputs())
 
@@ -56,6 +59,11 @@ class Session:
         """All outputs; `inputs` by name, those the graph does not know are left out."""
         outputs: list[NDArray[np.float32]] = self._session.run(None, {name: inputs[name] for name in self.inputs})
         return outputs
+
+
+def _says_cpu(session: Any) -> bool:
+    """True for a graph whose operators the GPU lacks: between them, everything would be copied to and fro."""
+    return bool(session.get_modelmeta().custom_metadata_map.get("device") == "cpu")
 
 
 @functools.cache

@@ -22,7 +22,8 @@ from penstock.inference.scorer import Scorer
 from penstock.inference.sessions import Session
 from penstock.metrics import PROBABILITY_FLOOR, class_log_loss, correct
 from penstock.model.classifier import LOGIT_SCALE
-from penstock.pipeline.measures import folder_mb, largest_difference, median_ms
+from penstock.pipeline.measures import folder_mb, median_ms
+from penstock.pipeline.parity import largest_difference, parity, text_difference
 from penstock.pipeline.stages import Stages
 from penstock.settings import Settings
 from penstock.training.anchors import Anchor, spread_out, thinned
@@ -108,7 +109,7 @@ class ClassifyRound:
         if self.champion is not None:
             champions = self._scores(self._champion_probability(texts), self._held)
         latency_ms = median_ms(lambda: head.run(text=text.encode(texts[:1])[0]))
-        facts = BundleFacts(self._parity(text_BT, probability_BK, held), latency_ms, math.nan)
+        facts = BundleFacts(self._parity(text_BT, head, held), latency_ms, math.nan)
         slices = {f"label {self.state.items[row]}": held.label_R == row for row in np.unique(held.label_R).tolist()}
         anchors = self._anchor_scores(text, head)
         self._measured = Evidence(own, champions, facts, None, slices, anchors=anchors)
@@ -149,7 +150,7 @@ class ClassifyRound:
             raise ExportError("nothing was learned from, so parity cannot be measured; train first, with replay on")
         some = kept.take(slice(0, PARITY_TEXTS))
         text_BT = text.encode([self.learner.texts[row] for row in some.text_R.tolist()])[0]
-        return self._parity(text_BT, head.run(text=text_BT)[0], some)
+        return self._parity(text_BT, head, some)
 
     def _write_graphs(self, writer: BundleWriter, cache: Path) -> tuple[TextEngine, Session]:
         network, width = self.learner.task.classifier, self.learner.encoder.width
@@ -165,24 +166,19 @@ class ClassifyRound:
         tokenizer = (writer.part / "tokenizer.json").read_text(encoding="utf-8")
         return TextEngine(writer.part / "text.onnx", tokenizer), Session(writer.part / "classify.onnx")
 
-    def _parity(self, text_BT: NDArray[np.float32], probability_BK: NDArray[np.float32], held: Labelled) -> float:
+    def _parity(self, text_BT: NDArray[np.float32], head: Session, held: Labelled) -> float:
         self.learner.refresh(np.unique(held.text_R))
         reference_BT = self.learner.text_NT[held.text_R].numpy()
         network = self.learner.task.classifier
         weight, bias = (value.detach().cpu().numpy() for value in (network.weight, network.bias))
         logit_BK = LOGIT_SCALE * (reference_BT @ weight) + bias
         shifted_BK = np.exp(logit_BK - logit_BK.max(1, keepdims=True))
-        worst = max(
-            largest_difference(text_BT, reference_BT),
+        probability_BK = head.run(text=reference_BT)[0]
+        differences = [
+            text_difference(text_BT, reference_BT, self.settings.export),
             largest_difference(probability_BK, shifted_BK / shifted_BK.sum(1, keepdims=True)),
-        )
-        limit = self.settings.export.max_parity_error
-        if not worst <= limit:
-            raise ExportError(
-                f"the exported graphs differ from torch by {worst:.2e}, at most {limit:g} is allowed "
-                "(export.max_parity_error); the bundle is not kept"
-            )
-        return worst
+        ]
+        return parity(differences, self.settings.export)
 
     def _champion_probability(self, texts: list[str]) -> NDArray[np.float32]:
         assert self.champion is not None

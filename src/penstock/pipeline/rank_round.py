@@ -17,12 +17,13 @@ from penstock.evaluation.infra import InfraVerdict
 from penstock.evaluation.prequential import RankedRequests, Ranker
 from penstock.evaluation.top_lists import ListMaker
 from penstock.export.bundle import BundleWriter
-from penstock.export.rank import item_vectors, rank_graphs, text_graph, torch_scores
+from penstock.export.rank import item_vectors, projected, rank_graphs, text_graph, torch_scores
 from penstock.features.examples import Asked, Examples, Sampler, build_examples
 from penstock.features.state import CausalState
 from penstock.inference.engine import RankEngine, TextEngine
 from penstock.inference.scorer import Scorer, one_request
-from penstock.pipeline.measures import LATENCY_CANDIDATES, folder_mb, largest_difference, median_ms
+from penstock.pipeline.measures import LATENCY_CANDIDATES, folder_mb, median_ms
+from penstock.pipeline.parity import largest_difference, parity, text_difference
 from penstock.pipeline.source_probe import YieldProbe
 from penstock.pipeline.stages import Stages
 from penstock.settings import Settings
@@ -136,9 +137,9 @@ class RankRound:
         kept = self.learner.reservoir.kept
         if not isinstance(kept, Examples):
             raise ExportError("nothing was learned from, so parity cannot be measured; train first, with replay on")
-        parity = self._parity(engine, kept, writer.part)
+        error = self._parity(engine, kept, writer.part)
         writer.state(self.state)
-        return parity
+        return error
 
     def _write_graphs(self, writer: BundleWriter, cache: Path) -> RankEngine:
         model = self.learner.task.model
@@ -222,25 +223,18 @@ class RankRound:
         return median_ms(once)
 
     def _parity(self, engine: RankEngine, held: Examples, folder: Path) -> float:
-        worst = 0.0
-        model = self.learner.task.model
-        if len(held):
-            some = held.take(slice(0, 64))
-            worst = largest_difference(engine.scores(some), torch_scores(model, engine.vector_NE, some))
+        model, limits = self.learner.task.model, self.settings.export
         texts = self.learner.texts[:TEXTS_CHECKED]
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         text_BT, item_BE = TextEngine(folder / "text.onnx", tokenizer).encode(texts)
-        reference_BT = self.learner.text_NT[: len(texts)].numpy()
-        residual_BE = model.residual.detach().cpu().numpy()[: len(texts)]
-        worst = max(worst, largest_difference(text_BT, reference_BT))
-        worst = max(worst, largest_difference(item_BE + residual_BE, engine.vector_NE[: len(texts)]))
-        limit = self.settings.export.max_parity_error
-        if not worst <= limit:
-            raise ExportError(
-                f"the exported graphs differ from torch by {worst:.2e}, at most {limit:g} is allowed "
-                "(export.max_parity_error); the bundle is not kept"
-            )
-        return worst
+        differences = [
+            text_difference(text_BT, self.learner.text_NT[: len(texts)].numpy(), limits),
+            largest_difference(item_BE, projected(model, text_BT)),
+        ]
+        if len(held):
+            some = held.take(slice(0, 64))
+            differences.append(largest_difference(engine.scores(some), torch_scores(model, engine.vector_NE, some)))
+        return parity(differences, limits)
 
     def evidence(self, bundle: Path, infra: InfraVerdict) -> Evidence:
         """All that the gates are judged on, now that the bundle is finished and was tried."""

@@ -141,7 +141,8 @@ def check_text_graph(encoder: TextEncoder, settings: Settings, cache: Path) -> N
 @pytest.fixture(scope="session")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, TextEncoder]:
     """The real encoder with two tuned layers whose adapters are not zero."""
-    settings = small_settings(tmp_path_factory.mktemp("tuned"), **{"text.tuned_layers": 2})
+    changes = {"text.tuned_layers": 2, "export.text_precision": "float32"}
+    settings = small_settings(tmp_path_factory.mktemp("tuned"), **changes)
     return settings, shaken(settings, 0.1)
 
 
@@ -156,7 +157,7 @@ def test_the_text_graph_equals_torch_whatever_the_lengths(
 def test_every_tuning_method_reaches_the_graph(
     tmp_path: Path, tiny_encoder: str, graph_cache: Path, method: str
 ) -> None:
-    settings = small_settings(tmp_path, tiny_encoder, **{"text.tuning": method})
+    settings = small_settings(tmp_path, tiny_encoder, **{"text.tuning": method, "export.text_precision": "float32"})
     check_text_graph(shaken(settings, 0.05), settings, graph_cache)
 
 
