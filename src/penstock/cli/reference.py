@@ -1,4 +1,4 @@
-"""docs/settings.md and docs/endpoints.md, written from params.yaml, settings.py and the service's OpenAPI document."""
+"""docs/settings.md and docs/endpoints.md, written from params.yaml, its types and the OpenAPI document."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from penstock.cli.screen import Screen
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w-]+):(?P<value>[^#\n]*?)(?:\s+#\s*(?P<comment>.*))?$")
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-GENERATED = "<!-- Written by `penstock reference`; change params.yaml, settings.py or the routes instead. -->"
+GENERATED = "<!-- Written by `penstock reference`; change params.yaml, src/penstock/settings or the routes instead. -->"
 
 
 @command(
