@@ -13,6 +13,7 @@ from prefect_worker import runs_of
 from registry_bench import Bench, check_fake
 
 import flows.watch
+from flows import decision, runs
 from flows.watch import end_dead_runs, watch
 from penstock.data import leases
 from penstock.registry.store import open_registry
@@ -23,6 +24,14 @@ pytestmark = pytest.mark.usefixtures("harness")
 @flow(name="online_round")
 def killed() -> None:
     """Stands for a round: its run is set Running, and nobody runs it."""
+
+
+@pytest.fixture
+def nothing_waits() -> None:
+    """Cancels what other tests left suspended on the Prefect server that all tests of a process share."""
+    while left := decision.waiting():
+        for run in left.values():
+            runs.cancel(run, "left behind by another test")
 
 
 @pytest.fixture
@@ -50,6 +59,7 @@ def test_a_run_that_has_just_begun_is_left_alone(bench: Bench, dead_run: str) ->
     assert all(dead_run not in line for line in end_dead_runs.fn(bench.settings))
 
 
+@pytest.mark.usefixtures("nothing_waits")
 def test_watch_repairs_the_alias_and_then_finds_all_well(
     bench: Bench, params: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
