@@ -16,6 +16,7 @@ from penstock.data.state import State
 from penstock.errors import SettingsError
 from penstock.inference.scorer import Scorer
 from penstock.registry.tokens import read_keys
+from penstock.serving import api
 from penstock.serving.access import Guard, Keyring
 from penstock.serving.access_routes import session_routes, token_routes
 from penstock.serving.answer_log import Answered, AnswerLog
@@ -24,6 +25,7 @@ from penstock.serving.console_pages import page_routes
 from penstock.serving.console_routes import console_data_routes, console_routes
 from penstock.serving.decisions import Decisions
 from penstock.serving.docs_page import docs_page
+from penstock.serving.event_intake import EventIntake
 from penstock.serving.explain_routes import explain_routes
 from penstock.serving.item_routes import item_routes
 from penstock.serving.keeper import Chore, Keeper
@@ -85,8 +87,12 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.include_router(session_routes(runtime, keyring))
     app.include_router(token_routes(runtime))
     recommender = Recommender(runtime, settings.service, telemetry, answers, rollouts, Policy.of(settings.policy))
-    app.router.routes.insert(0, ShortWay(recommender))
-    app.include_router(v1_routes(runtime, settings.service, telemetry, answers, recommender))
+    intake = EventIntake(runtime, settings.service, telemetry)
+    app.router.routes[:0] = [
+        ShortWay("/v1/recommendations", api.RecommendationRequest, recommender.answer_at_once),
+        ShortWay("/v1/events", api.Events, intake.take_in_thread),
+    ]
+    app.include_router(v1_routes(runtime, answers, recommender, intake))
     app.include_router(lookup_routes(runtime, settings.service))
     app.include_router(rollout_routes(runtime, rollouts))
     app.include_router(explain_routes(runtime))

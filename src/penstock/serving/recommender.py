@@ -64,6 +64,13 @@ class Recommender:
         self.telemetry.count_answer(served.version, [item["source"] for item in answer["items"]])
         return json_answer(named(request, served) | answer)
 
+    async def answer_at_once(self, request: Request, body: api.RecommendationRequest) -> Response | None:
+        """As `answer`, for the event loop; None where it takes too long for it."""
+        if not self.is_quick(body):
+            return None
+        await self.until_free()
+        return self.answer(request, body)
+
     def is_quick(self, body: api.RecommendationRequest) -> bool:
         """Whether the answer takes a millisecond or two, so that the event loop may make it.
 

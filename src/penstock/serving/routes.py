@@ -9,9 +9,9 @@ from penstock.serving import api
 from penstock.serving.answer_log import AnswerLog
 from penstock.serving.answered import classified
 from penstock.serving.answers import Problematic, json_answer, named, request_id
+from penstock.serving.event_intake import EventIntake
 from penstock.serving.recommender import Recommender, check_k, check_task
 from penstock.serving.runtime import Runtime
-from penstock.serving.telemetry import Telemetry
 from penstock.settings import ServiceSettings
 
 FAILURES: dict[int | str, dict[str, Any]] = {
@@ -29,13 +29,7 @@ EVENT_EXAMPLES: dict[str, Any] = {
 }
 
 
-def v1_routes(
-    runtime: Runtime,
-    settings: ServiceSettings,
-    telemetry: Telemetry,
-    answers: AnswerLog,
-    recommender: Recommender,
-) -> APIRouter:
+def v1_routes(runtime: Runtime, answers: AnswerLog, recommender: Recommender, intake: EventIntake) -> APIRouter:
     """Recommendations, events, classifications."""
     router = APIRouter(prefix="/v1", responses=FAILURES)
 
@@ -45,19 +39,7 @@ def v1_routes(
 
     @router.post("/events", status_code=202, response_model=api.EventsAccepted, summary="Take in what users did")
     def take_events(request: Request, body: Annotated[api.Events, Body(openapi_examples=EVENT_EXAMPLES)]) -> Response:
-        events = body.events if isinstance(body, api.EventBatch) else [body]
-        if len(events) > settings.max_batch:
-            raise Problematic(422, "invalid", f"events: {len(events)} at once, at most {settings.max_batch}; split")
-        now = runtime.clock()
-        result = runtime.accept([event.model_dump() | {"at": event.at or now} for event in events])
-        rejected = [
-            {"index": index, "event_id": event_id, "reason": reason} for index, event_id, reason in result.rejected
-        ]
-        counts = {"accepted": result.accepted, "duplicate": result.duplicates, "rejected": len(rejected)}
-        for outcome, count in counts.items():
-            telemetry.events.labels(outcome).inc(count)
-        content = {"accepted": result.accepted, "duplicates": result.duplicates, "rejected": rejected}
-        return json_answer(named(request, runtime.served) | content, 202)
+        return intake.take(request, body)
 
     @router.post("/classifications", response_model=api.Classifications, summary="Label texts")
     def classify(request: Request, body: api.ClassificationRequest) -> Response:

@@ -1,33 +1,41 @@
-"""The short way of a plain recommendation: made on the event loop, without the framework in between.
+"""The short way of what a service is asked most: recommendations and events, without the framework in between.
 
 The framework's own way costs more than ranking does: it takes the request apart, resolves dependencies, hands the work
 to a thread and waits for it. The short way is a route before the others. What it does not recognise as well-formed and
-quick it hands on, body and all, so that every refusal is worded in one place; what it answers, Recommender answers as
-for the other way. Nobody is sent to a thread because the version is busy: ranking there would keep it busy for whoever
-comes next, and all would end up in threads. Middleware and error handlers stand around both.
+quick it hands on, body and all, so that every refusal is worded in one place; what it answers is answered by whoever
+answers the other way too. No recommendation is sent to a thread because the version is busy: ranking there would keep
+it busy for whoever comes next, and all would end up in threads. Middleware and error handlers stand around both.
 """
+
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
 from fastapi import Request
-from pydantic import ValidationError
+from fastapi.responses import Response
+from pydantic import TypeAdapter, ValidationError
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
-from penstock.serving import api
 from penstock.serving.limits import replay
-from penstock.serving.recommender import Recommender
 
 TRIED = "penstock.short_way"
 """Set in the scope of a request that was handed on."""
 
+Answering = Callable[[Request, Any], Awaitable[Response | None]]
+"""The response to a body that is well-formed, None where it takes too long for the event loop."""
+
 
 class ShortWay(BaseRoute):
-    """A route for POST /v1/recommendations that stands aside the second time."""
+    """A route for POSTs to one path that stands aside the second time.
 
-    path = "/v1/recommendations"
+    Args:
+        body: the type that a body must be of.
+    """
 
-    def __init__(self, recommender: Recommender) -> None:
-        self.recommender = recommender
+    def __init__(self, path: str, body: Any, answering: Answering) -> None:
+        self.path, self.answering = path, answering
+        self._body: TypeAdapter[Any] = TypeAdapter(body)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether to look at a request."""
@@ -37,20 +45,17 @@ class ShortWay(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on; the door gives a body as a whole."""
         message = await receive()
-        content = message.get("body", b"")
-        body = None if message.get("more_body") else parsed(content)
-        if body is not None and self.recommender.is_quick(body):
-            await self.recommender.until_free()
-            response = self.recommender.answer(Request(scope, receive, send), body)
+        body = None if message.get("more_body") else self._parsed(message.get("body", b""))
+        response = None if body is None else await self.answering(Request(scope, receive, send), body)
+        if response is not None:
             await response(scope, receive, send)
             return
         scope[TRIED] = True
         await scope["router"](scope, replay(message, receive), send)
 
-
-def parsed(content: bytes) -> api.RecommendationRequest | None:
-    """The request in a body, None where it is not one: the framework says why."""
-    try:
-        return api.RecommendationRequest.model_validate(orjson.loads(content))
-    except (orjson.JSONDecodeError, ValidationError):
-        return None
+    def _parsed(self, content: bytes) -> Any:
+        """What is in a body, None where it is not of the type: the framework says why."""
+        try:
+            return self._body.validate_python(orjson.loads(content))
+        except (orjson.JSONDecodeError, ValidationError):
+            return None

@@ -1,6 +1,7 @@
 """The short way answers and refuses as the framework's way does, and stands aside for what takes long."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +52,8 @@ def both(make_world: Callable[..., World]) -> list[World]:
     """A service with the short way, and one without."""
     worlds = [make_world(), make_world()]
     routes = worlds[1].client.app.router.routes  # type: ignore[attr-defined]
-    assert isinstance(routes.pop(0), ShortWay)
+    assert [isinstance(route, ShortWay) for route in routes[:3]] == [True, True, False]
+    del routes[:2]
     for world in worlds:
         for number in range(4):
             world.client.post("/v1/events", json=event(number, user="u1", item=f"i{number + 1}"))
@@ -80,6 +82,61 @@ def test_both_ways_refuse_in_the_same_words(make_world: Callable[..., World]) ->
         answers = [world.client.post("/v1/recommendations", content=content, headers=JSON) for world in worlds]
         assert answers[0].status_code == answers[1].status_code == 422, content
         assert answers[0].json()["error"] == answers[1].json()["error"], content
+
+
+def test_both_ways_take_the_same_events(make_world: Callable[..., World]) -> None:
+    worlds = both(make_world)
+    bodies: list[Any] = [
+        event(7),
+        event(7),
+        {"events": [event(8), event(7), event(9, item="nobody's"), event(10) | {"kind": "unheard of"}]},
+        event(11) | {"value": 2.5, "position": 3, "propensity": 0.25, "query": "kettle"},
+    ]
+    for body in bodies:
+        answers = [world.client.post("/v1/events", json=body) for world in worlds]
+        assert [answer.status_code for answer in answers] == [202, 202], body
+        contents = [answer.json() for answer in answers]
+        for content, answer in zip(contents, answers, strict=True):
+            assert content.pop("request_id") == answer.headers.pop("X-Request-Id")
+        assert contents[0] == contents[1]
+        assert dict(answers[0].headers) == dict(answers[1].headers)
+    journals = [world.journal.read(0, 100).drop("received_at") for world in worlds]
+    assert journals[0].equals(journals[1])
+    assert len(journals[0]) > 6
+
+
+def test_both_ways_refuse_events_in_the_same_words(make_world: Callable[..., World]) -> None:
+    worlds = both(make_world)
+    many = {"events": [event(number) for number in range(1001)]}
+    refused: list[Any] = [
+        {}, {"events": []}, {"events": [1]}, event(1) | {"at": "2026-03-01T09:30:00"}, event(1) | {"value": "much"},
+        event(1) | {"position": -1}, event(1) | {"colour": 1}, {"events": [event(1)], "more": 1}, [event(1)], None,
+        many,
+    ]  # fmt: skip
+    raw = [b"", b"{", b'{"event_id": "\\ud800"}', b'{"value": NaN}', b'{"value": 1e999}', b"\xff"]
+    for content in [*(json.dumps(body).encode() for body in refused), *raw]:
+        answers = [world.client.post("/v1/events", content=content, headers=JSON) for world in worlds]
+        assert answers[0].status_code == answers[1].status_code == 422, content[:80]
+        assert answers[0].json()["error"] == answers[1].json()["error"], content[:80]
+
+
+def test_the_event_loop_goes_on_while_events_are_kept(world: World) -> None:
+    append, kept, go_on, codes = world.journal.append, threading.Event(), threading.Event(), list[int]()
+
+    def slow(*arguments: Any) -> Any:
+        kept.set()
+        assert go_on.wait(20)
+        return append(*arguments)
+
+    world.journal.append = slow  # type: ignore[method-assign]
+    tell = threading.Thread(target=lambda: codes.append(world.client.post("/v1/events", json=event(1)).status_code))
+    tell.start()
+    assert kept.wait(20)
+    assert world.client.get("/healthz").status_code == 200
+    assert world.client.post("/v1/recommendations", json={}).status_code == 200
+    go_on.set()
+    tell.join()
+    assert codes == [202]
 
 
 def test_what_takes_long_leaves_the_event_loop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
