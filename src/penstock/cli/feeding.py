@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock.cli.answer import FAILED, INTERRUPTED, Answer, Output, command
+from penstock.cli.interrupts import interrupts
 from penstock.cli.opened import open_state_only
 from penstock.cli.screen import Screen, progress
 
@@ -37,18 +38,19 @@ def feed(output: Output, address: str, once: bool) -> Answer:
     journal = Journal(state, settings.data)
     sources = settings.sources
     feeding = Feed(lambda: open_source(address, sources), journal, sources.batch_rows, sources.wait_s)
-    code = 0
     with progress() as advance:
 
         def told(total: "Fed") -> None:
             advance("messages", total.read, 0)
 
-        try:
-            (feeding.drain if once else feeding.follow)(told)
-        except KeyboardInterrupt:
-            code = INTERRUPTED
-        finally:
-            feeding.source.close()
+        with interrupts() as noted:
+            try:
+                (feeding.drain if once else feeding.follow)(told, stopped=lambda: bool(noted))
+            except KeyboardInterrupt:
+                pass  # it is in `noted`
+            finally:
+                feeding.source.close()
+    code = INTERRUPTED if noted else 0
     data: dict[str, Any] = {"source": feeding.source.name, **asdict(feeding.total)}
     data |= {"stopped": code == INTERRUPTED, "refused_held": count_refused(state), "pending": journal.pending()}
     return Answer(data, lambda screen: screen.facts(data), code or (FAILED if feeding.total.refused else 0))

@@ -4,8 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -14,6 +12,7 @@ from typing import Any
 import click
 
 from penstock.cli.answer import FAILED, INTERRUPTED, Answer, Output, command
+from penstock.cli.interrupts import interrupts
 from penstock.cli.opened import load, open_all, open_state_only
 from penstock.cli.screen import Screen, age
 from penstock.errors import DependencyMissing, SettingsError
@@ -37,25 +36,9 @@ def serve(output: Output) -> None:
     _need_free_port(host, port)
     address = f"http://{host}:{port}"
     output.print(Answer({"address": address}, lambda screen: screen.line(f"{address}  (Ctrl-C to stop)")))
-    with _interrupts_end_us():
+    with interrupts() as noted:
         run(settings)
-
-
-@contextmanager
-def _interrupts_end_us() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the end also where the server took Ctrl-C as a request to finish, as uvicorn does."""
-    noted: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if noted:
+    if noted:  # the server took Ctrl-C as a request to finish, as uvicorn does
         raise KeyboardInterrupt
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,25 @@ def test_a_folder_is_taken_once_and_what_is_no_event_can_be_tried_again(
 
 def test_an_address_that_is_none(answer: Any) -> None:
     assert "is no address of a source" in answer("feed", "smtp:me", code=1)["error"]["message"]
+
+
+def test_ctrl_c_ends_it_also_where_somebody_swallowed_it(
+    answer: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.data.sources.files import FileSource
+
+    (place / "in").mkdir()
+    (place / "in" / "a.jsonl").write_text(line(1))
+    poll = FileSource.poll
+
+    def interrupted(self: FileSource, limit: int, wait_s: float) -> Any:
+        with suppress(KeyboardInterrupt):  # as Python does where it comes in a destructor
+            signal.raise_signal(signal.SIGINT)
+        return poll(self, limit, wait_s)
+
+    monkeypatch.setattr(FileSource, "poll", interrupted)
+    said = answer("feed", "files:in", code=130)
+    assert (said["accepted"], said["stopped"]) == (1, True)
 
 
 def test_ctrl_c_ends_it_with_what_was_taken(place: Path) -> None:

@@ -83,19 +83,25 @@ class Feed:
         self.source.acknowledge(batch)
         return True
 
-    def drain(self, told: Callable[[Fed], None]) -> None:
-        """Take batches until nothing comes.
+    def drain(self, told: Callable[[Fed], None], stopped: Callable[[], bool] = lambda: False) -> None:
+        """Take batches until nothing comes, or `stopped`.
 
         Raises:
             SourceError, StateError: see `once`.
         """
-        while self.once():
+        while not stopped() and self.once():
             told(self.total)
 
-    def follow(self, told: Callable[[Fed], None], sleep: Callable[[float], None] = time.sleep) -> None:
-        """Take batches until interrupted. A source or a database that is gone is tried again, ever more seldom."""
+    def follow(
+        self,
+        told: Callable[[Fed], None],
+        sleep: Callable[[float], None] = time.sleep,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Take batches until interrupted, or `stopped`; a source or a database that is gone is tried again, ever more
+        seldom."""
         pause_s = FIRST_WAIT_S
-        while True:
+        while not stopped():
             try:
                 if self.once():
                     told(self.total)
