@@ -1,5 +1,6 @@
 """From a version back to exactly the rows it learned from."""
 
+import gc
 import json
 import shutil
 from dataclasses import replace
@@ -49,6 +50,7 @@ def test_each_version_leads_to_its_own_snapshots(rounds, tmp_path: Path) -> None
 def test_from_packs_and_from_where_it_was_published(rounds, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shop = rounds.shop
     root = tmp_path / "copy"
+    gc.collect()  # a database that is let go while it is copied takes its journal away
     shutil.copytree(shop.settings.state.home.parent, root)
     places = {"state.home": str(root / "var"), "state.url": f"sqlite:///{root}/state.db"}
     settings = shop.settings.override(places)

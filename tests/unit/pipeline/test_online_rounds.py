@@ -1,5 +1,6 @@
 """Rounds from journal to champion: once per snapshot, taken up after a kill, stopped without harm."""
 
+import gc
 import json
 import shutil
 from dataclasses import replace
@@ -34,6 +35,7 @@ def shop(rounds, tmp_path: Path) -> Shop:  # type: ignore[no-untyped-def]
 
 def copied(shop: Shop, folder: Path) -> Shop:
     root = shop.settings.state.home.parent
+    gc.collect()  # a database that is let go while it is copied takes its journal away
     shutil.copytree(root, folder)
     places = {
         "state.home": str(folder / "var"),
