@@ -7,6 +7,7 @@ The real process (`penstock serve`) over a made-up bundle (service_bundle.py), l
 """
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ import measure
 HERE = Path(__file__).parent
 PORT = 8471
 STARTS = 5
+ALONE_S = 10
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -72,6 +74,11 @@ class Service:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 2**20
 
+    def processor_s(self) -> float:
+        """Processor time so far, all threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def has_torch(self) -> bool:
         """Whether any library of torch is mapped."""
         return "libtorch" in Path(f"/proc/{self.process.pid}/maps").read_text()
@@ -95,11 +102,22 @@ def new_item_s(service: Service) -> float:
             raise SystemExit(f"{item} is not recommendable after ten seconds")
 
 
-def load(rate: float, seconds: float) -> dict[str, Any]:
-    """What the generator saw at a rate."""
-    command = [sys.executable, str(HERE / "service_load.py"), str(PORT), "--rate", str(rate), "--seconds", str(seconds)]
+def load(rate: float, seconds: float, events: float = 10) -> dict[str, Any]:
+    """What the generator saw at so many requests and events a second."""
+    options = {"--rate": rate, "--seconds": seconds, "--events": events}
+    command = [sys.executable, str(HERE / "service_load.py"), str(PORT), *map(str, itertools.chain(*options.items()))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
+
+
+def processor_ms(service: Service) -> dict[str, float]:
+    """Processor time of an answer and of an event, each by itself."""
+    found = {}
+    for what, rate, events in (("answer", 60, 0), ("event", 1, 60)):  # a generator without requests has no figures
+        before_s = service.processor_s()
+        load(rate, ALONE_S, events)
+        found[what] = round((service.processor_s() - before_s) / (60 * ALONE_S) * 1e3, 2)
+    return found
 
 
 def index_recall(folder: Path) -> dict[str, Any]:
@@ -119,7 +137,6 @@ for vector in vectors:
     rows = scorer.nearest(vector, 100)
     taken.append(time.perf_counter() - started)
     found.append(len(set(rows.tolist()) & set(scorer.engine.nearest(vector, 100).tolist())) / 100)
-index = scorer._index
 facts = dict(recall=float(np.mean(found)), median_ms=float(np.median(taken)) * 1e3, users=len(users))
 print(json.dumps(facts))
 """
@@ -155,6 +172,7 @@ def main() -> None:
             for rate in arguments.rates:
                 measure.note(f"{rate:g} requests a second")
                 figures["rates"].append(load(rate, arguments.seconds))
+            figures["processor_ms"] = processor_ms(service)
             figures["new_item_s"] = [round(new_item_s(service), 3) for _ in range(5)]
             figures["memory_gb"] = round(service.memory_gb(), 2)
             figures["torch_loaded"] = service.has_torch()
