@@ -25,6 +25,16 @@ from penstock.settings import DataSettings
 CHUNK = 20_000
 """Rows of one INSERT."""
 
+LAST = sa.select(sa.func.coalesce(sa.func.max(table.c.seq), 0))
+TAKEN = sa.select(sa.func.count()).select_from(table).where(table.c.seq > sa.bindparam("last"))
+SINCE = (
+    sa.select(table.c.seq, *(table.c[name] for name in EVENT_COLUMNS))
+    .where(table.c.seq > sa.bindparam("since"))
+    .order_by(table.c.seq)
+    .limit(sa.bindparam("most"))
+)
+"""Made once: SQLAlchemy takes longer over making a statement than SQLite over answering it."""
+
 
 @dataclass(frozen=True)
 class Accepted:
@@ -82,10 +92,8 @@ class Journal:
 
     def read(self, since_seq: int, limit: int) -> pl.DataFrame:
         """At most `limit` events accepted after `since_seq`, oldest first: `seq` and records.EVENT_COLUMNS."""
-        columns = [table.c.seq, *(table.c[name] for name in EVENT_COLUMNS)]
-        query = sa.select(*columns).where(table.c.seq > since_seq).order_by(table.c.seq).limit(limit)
         with self.state.read() as conn:
-            return events_frame(conn.execute(query), with_seq=True)
+            return events_frame(conn.execute(SINCE, {"since": since_seq, "most": limit}), with_seq=True)
 
     def row_of(
         self, event: Mapping[str, Any], now: datetime, sent_at: datetime | None = None, keep_received: bool = False
@@ -104,12 +112,11 @@ class Journal:
 
     def insert(self, conn: sa.Connection, rows: list[dict[str, Any]]) -> int:
         """Accept admitted rows within a transaction; returns how many are new."""
-        last = conn.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.seq), 0))).scalar_one()
+        last = conn.execute(LAST).scalar_one()
         statement = _insert_new(conn.dialect.name)
         for start in range(0, len(rows), CHUNK):
             conn.execute(statement, rows[start : start + CHUNK])
-        taken = sa.select(sa.func.count()).select_from(table).where(table.c.seq > last)
-        return int(conn.execute(taken).scalar_one())
+        return int(conn.execute(TAKEN, {"last": last}).scalar_one())
 
 
 def events_frame(rows: Iterable[sa.Row[Any]], with_seq: bool = False) -> pl.DataFrame:

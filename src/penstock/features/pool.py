@@ -58,7 +58,7 @@ class Pool:
             row_P = np.sort(best_rows(self._score(at_s, None), self.size))
             self._built_s = at_s
         elif self._touched:
-            row_P = np.union1d(self._row_P, np.fromiter(self._touched, np.int64, len(self._touched)))
+            row_P = _with(self._row_P, np.fromiter(self._touched, np.int64, len(self._touched)))
         else:
             row_P = self._row_P
         self._row_P = row_P
@@ -79,6 +79,13 @@ def unheld(method: Score) -> Score:
         return bound(at_s, row_P)
 
     return score
+
+
+def _with(row_P: NDArray[np.int64], some_T: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sorted distinct rows, and distinct others among them; a few events should not cost a sort of the pool."""
+    place_T = np.searchsorted(row_P, some_T)
+    new_T = some_T[row_P.take(place_T, mode="clip") != some_T] if len(row_P) else some_T
+    return np.sort(np.concatenate([row_P, new_T])) if len(new_T) else row_P
 
 
 def best_rows(score_N: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:

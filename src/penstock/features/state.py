@@ -103,11 +103,7 @@ class CausalState:
         self.seen_N = np.concatenate([self.seen_N, np.zeros(len(fresh), bool)])
         for name in COUNTERS:
             getattr(self, name).grow(len(self.categories) if name == "by_category" else len(self.items))
-        self._touch(np.arange(len(self.items) - len(fresh), len(self.items)))
-
-    def _touch(self, rows: NDArray[np.int64]) -> None:
-        self.trending.touch(rows)
-        self.newest.touch(rows)
+        self.newest.touch(np.arange(len(self.items) - len(fresh), len(self.items)))
 
     def _trend(self, at_s: float, row_P: NDArray[np.int64] | None) -> NDArray[np.float64]:
         """Positive events lately, at every half-life; -inf for an item without any."""
@@ -164,6 +160,7 @@ class CausalState:
             rows = np.unique(new_row_E)
             unknown = rows[np.isnan(self.born_s_N[rows])]
             self.born_s_N[unknown] = first_s[unknown]
+            self.newest.touch(unknown)
             self.seen_N[rows] = True
         is_shown_E = batch.kind_E == self._kind.get("impression", -2)
         is_positive_E = batch.gain_E > 0
@@ -173,7 +170,7 @@ class CausalState:
         self.positive.add(row_P, ones_P, at_s_P)
         self.by_category.add(self.category_N[row_P], ones_P, at_s_P)
         self.pair_count.add(row_P, ones_P, at_s_P)
-        self._touch(row_E)
+        self.trending.touch(row_E)
         self._pair(batch.part(batch.past_E))
 
     def _pair(self, batch: EventBatch) -> None:

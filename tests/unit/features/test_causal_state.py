@@ -112,7 +112,9 @@ def test_what_counts_and_what_does_not(small: Settings) -> None:
 def test_births_known_seen_and_unknown(small: Settings) -> None:
     state = state_of(small, 5)
     assert state.offered(START_S - 1.5 * HOUR_S).tolist() == [0, 2, 3, 4], "i1 comes an hour later"
+    assert 4 not in state.newest.top(START_S + 2 * HOUR_S, 1)
     state.observe(table([event(0, 2.0, item="i4")]))
+    assert state.newest.top(START_S + 2 * HOUR_S, 1).tolist() == [4]
     assert state.born_s_N[4] == START_S + 2 * HOUR_S, "an unknown birth is the first event"
     assert state.eligible().tolist() == [4]
     names = state.spec.item_names

@@ -36,6 +36,19 @@ def test_a_touched_row_comes_in_at_once_without_looking_at_all_rows() -> None:
     assert scores.whole == 1
 
 
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 6), min_size=1, max_size=8))
+def test_whatever_is_touched_the_list_is_that_of_all_rows(seed: int, batches: list[int]) -> None:
+    random, scores = np.random.default_rng(seed), Counted(200)
+    pool = Pool(scores, size=40)
+    pool.top(100.0, 10)
+    for at, count in enumerate(batches):
+        rows = random.integers(0, 200, count)  # inside the pool and outside, some twice
+        scores.score_N[rows] = 1.0 + at + random.random(count)
+        pool.touch(rows)
+        assert pool.top(100.0 + at, 10).tolist() == np.argsort(-scores.score_N, kind="stable")[:10].tolist()
+    assert scores.whole == 1
+
+
 def test_what_time_changed_is_seen_after_a_minute_and_an_earlier_moment_at_once() -> None:
     scores = Counted(1000)
     pool = Pool(scores, size=40)

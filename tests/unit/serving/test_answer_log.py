@@ -138,6 +138,8 @@ def test_old_answers_go_and_so_do_too_many(state: State, settings: Settings) -> 
     assert kept.drop_old(NOW) == 5
     assert [find_answer(state, f"new{number}") is not None for number in range(6)] == [False] * 2 + [True] * 4
     assert kept.drop_old(NOW) == 0
+    assert kept.drop_old(NOW + timedelta(hours=2)) == 4
+    assert (count(state), kept.drop_old(NOW + timedelta(hours=2))) == (0, 0)
 
 
 def test_a_user_can_be_forgotten(state: State, kept: AnswerLog) -> None:
