@@ -1,7 +1,9 @@
 """Kafka offsets live in the ledger: each message is taken once, whatever the group remembers. librdkafka's own mock."""
 
 import json
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from stream_bench import event, settings_under
 
+from benchmarks.mock_brokers import MockBrokers
 from penstock.data.journal import Journal
 from penstock.data.sources.feed import Fed, Feed
 from penstock.data.sources.kafka import KafkaSource
@@ -16,6 +19,7 @@ from penstock.data.sources.ledger import list_refused, read_positions
 from penstock.data.state import open_state
 
 OPTIONS = {"session.timeout.ms": 6000, "topic.metadata.refresh.interval.ms": 200}
+QUIET = {"log_level": 2}
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +85,31 @@ def test_the_ledger_decides_where_the_group_says_more(producer: Producer, journa
     ahead.commit(offsets=[TopicPartition("again", 0, 3)], asynchronous=False)
     ahead.close()
     assert feed_until(journal, KafkaSource(address, "again", "h", OPTIONS), 3) == Fed(3, 3, 0, 0)
+
+
+def test_each_event_once_though_brokers_bounce_and_readers_are_replaced(journal: Journal) -> None:
+    draw = random.Random(5)
+    reading = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 100, "reconnect.backoff.max.ms": 200}
+    with MockBrokers(3, "bounced", 2, "b") as cluster:
+        address = cluster.address
+        sender = Producer({"bootstrap.servers": address, "enable.idempotence": True, "acks": "all", **QUIET})
+        for turn, down in enumerate(([1], [2], [3], [1, 2, 3])):
+            feed = Feed(lambda: KafkaSource(address, "bounced", "b", reading | QUIET), journal, 20, 0.1)
+            for broker in down:
+                cluster.down(broker, draw)
+            for number in range(turn * 50, turn * 50 + 50):
+                sender.produce("bounced", message(number), partition=number % 2)
+            polls = iter(range(5))
+            follow(feed, lambda polls=polls: next(polls, None) is None)
+            for broker in down:
+                cluster.back(broker, draw)
+            assert sender.flush(60) == 0
+            until = time.monotonic() + 120
+            follow(feed, lambda feed=feed, until=until: feed.total.accepted >= 50 or time.monotonic() > until)
+            feed.source.close()
+    assert journal.read(0, 1000)["event_id"].sort().to_list() == [event(number)["event_id"] for number in range(200)]
+
+
+def follow(feed: Feed, stopped: Callable[[], bool]) -> None:
+    """Feed through failures, without a pause after one."""
+    feed.follow(lambda fed: None, sleep=lambda pause_s: None, stopped=stopped)
