@@ -1,6 +1,6 @@
 """Features read from a causal state: those of an item alone, and those of an item for a user.
 
-N items, C candidates, H half-lives, L past events, P entries of a count matrix.
+N items, C candidates, H half-lives, L past events, P entries of a count matrix, K weightings.
 """
 
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.features.history import History
-from penstock.features.places import Places
+from penstock.features.places import Places, added
 from penstock.features.spec import (
     CATEGORY_HALF_LIVES_H,
     NOVELTY_HALF_LIVES_H,
@@ -83,34 +83,36 @@ def fill_user_columns(
     age_h_L = np.maximum(at_s - history.at_s_L, 0.0) / HOUR_S
     recent, longer = history.last(PAIR_TAIL), history.last(LONG_TAIL)
     follow_count_L = state.follow_count.at(counts_at_s, recent.row_L)[:, 0]
-    out_CF[:, :4] = _together(state, longer, row_C, places, counts_at_s)
-    out_CF[:, 4:7] = _follows(state, recent, row_C, places, counts_at_s, follow_count_L)
+    out_CF[:, :4] = _together(state, longer, row_C, places, counts_at_s).T
+    out_CF[:, 4:7] = _follows(state, recent, row_C, places, counts_at_s, follow_count_L).T
     _fill_repeats(history, places, age_h_L, out_CF[:, 7:-4])
     if len(state.categories) > 1:
         share_K = np.bincount(state.category_N[history.row_L], minlength=len(state.categories)) / len(history)
         out_CF[:, -4] = share_K[state.category_N[row_C]]
     else:
         out_CF[:, -4] = 0.0
-    out_CF[:, -3:] = np.log1p(len(history)), np.log(follow_count_L + 1.0).mean(), np.log1p(age_h_L[-1])
+    out_CF[:, -3] = np.log1p(len(history))
+    out_CF[:, -2] = np.log(follow_count_L + 1.0).mean()
+    out_CF[:, -1] = np.log1p(age_h_L[-1])
 
 
 def _together(
     state: "CausalState", longer: History, row_C: NDArray[np.int64], places: Places, at_s: float
 ) -> NDArray[np.float64]:
-    """How much others had a candidate near the user's items: [C, 4].
+    """How much others had a candidate near the user's items: [4, C].
 
     A cosine over all of `longer`, one over its last 20 events, and conditional probabilities given those and given the
     last three.
     """
     count_L = state.pair_count.at(at_s, longer.row_L)[:, 0] + 1.0
-    weight_L4 = np.zeros((len(longer), 4))
-    weight_L4[:, 0] = 1.0 / np.sqrt(count_L)
-    weight_L4[-PAIR_TAIL:, 1] = weight_L4[-PAIR_TAIL:, 0]
-    weight_L4[-PAIR_TAIL:, 2] = 1.0 / count_L[-PAIR_TAIL:]
-    weight_L4[-3:, 3] = weight_L4[-3:, 2]
-    raw_C4 = _summed(state.pairs.entries(longer.row_L, at_s), weight_L4, places)
-    raw_C4[:, :2] /= np.sqrt(state.pair_count.at(at_s, row_C) + 1.0)
-    return np.log1p(100.0 * raw_C4)
+    weight_4L = np.zeros((4, len(longer)))
+    weight_4L[0] = 1.0 / np.sqrt(count_L)
+    weight_4L[1, -PAIR_TAIL:] = weight_4L[0, -PAIR_TAIL:]
+    weight_4L[2, -PAIR_TAIL:] = 1.0 / count_L[-PAIR_TAIL:]
+    weight_4L[3, -3:] = weight_4L[2, -3:]
+    raw_4C = _summed(state.pairs.entries(longer.row_L, at_s), weight_4L, places)
+    raw_4C[:2] /= np.sqrt(state.pair_count.at(at_s, row_C)[:, 0] + 1.0)
+    return np.log1p(100.0 * raw_4C)
 
 
 def _follows(
@@ -121,30 +123,31 @@ def _follows(
     at_s: float,
     count_L: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """How often a candidate came after the user's recent items, nearer ones weighing more: [C, 3].
+    """How often a candidate came after the user's recent items, nearer ones weighing more: [3, C].
 
     A conditional probability, a cosine, and the first over the items of the last occasion only.
     """
     near_L = 1.0 / np.arange(len(recent), 0, -1)
     last_L = recent.at_s_L == recent.at_s_L[-1]
     damped_L = count_L + 2.0
-    weight_L3 = np.empty((len(recent), 3))
-    weight_L3[:, 0] = near_L / damped_L
-    weight_L3[:, 1] = near_L / np.sqrt(damped_L)
-    weight_L3[:, 2] = last_L / damped_L / last_L.sum()
-    raw_C3 = _summed(state.follows.entries(recent.row_L, at_s), weight_L3, places)
-    raw_C3[:, 1] /= np.sqrt(state.follow_count.at(at_s, row_C)[:, 0] + 2.0)
-    return np.log1p(100.0 * raw_C3)
+    weight_3L = np.empty((3, len(recent)))
+    weight_3L[0] = near_L / damped_L
+    weight_3L[1] = near_L / np.sqrt(damped_L)
+    weight_3L[2] = last_L / damped_L / np.count_nonzero(last_L)
+    raw_3C = _summed(state.follows.entries(recent.row_L, at_s), weight_3L, places)
+    raw_3C[1] /= np.sqrt(state.follow_count.at(at_s, row_C)[:, 0] + 2.0)
+    return np.log1p(100.0 * raw_3C)
 
 
 def _summed(
     entries: tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]],
-    weight_LK: NDArray[np.float64],
+    weight_KL: NDArray[np.float64],
     places: Places,
 ) -> NDArray[np.float64]:
+    """Entries weighed and summed by candidate: [K, C]."""
     column_P, count_P, owner_P = entries
     place_P, known_P = places.known(column_P)  # few of the entries are candidates: weigh only those
-    return places.added(place_P, count_P[known_P, None] * weight_LK.take(owner_P[known_P], axis=0))
+    return added(place_P, count_P[known_P] * weight_KL.take(owner_P[known_P], axis=1), places.count)
 
 
 def _fill_repeats(history: History, places: Places, age_h_L: NDArray[np.float64], out_CF: NDArray[np.float32]) -> None:
@@ -152,29 +155,34 @@ def _fill_repeats(history: History, places: Places, age_h_L: NDArray[np.float64]
 
     Count, share, share of the occasions (distinct times), log age relative to a month, whether the last occasion had
     it; then the recency of the latest and the decayed sums of all. The past is in order of time, so the latest of an
-    item's events is the last one, and the largest of whatever falls with age is its own.
+    item's events is the last one, and the largest of whatever falls with age is its own. All is 0 where the user did
+    not have the item; the U candidates that were had cost the rest.
     """
-    place_P, known_P = places.known(history.row_L)
     out_CF[:] = 0.0
+    place_P, known_P = places.known(history.row_L)
     if not len(place_P):
         return
     occasion_L = np.zeros(len(history), np.int64)
-    np.cumsum(history.at_s_L[1:] != history.at_s_L[:-1], out=occasion_L[1:])
+    occasion_L[1:] = (history.at_s_L[1:] != history.at_s_L[:-1]).cumsum()
     occasions = int(occasion_L[-1]) + 1
+    last_C = np.full(places.count, -1)
+    last_C[place_P] = known_P  # of an item's events the last one stays
+    had_U = (last_C >= 0).nonzero()[0]
+    latest_U = last_C[had_U]
+    last_C[had_U] = np.arange(len(had_U))
+    item_P = last_C[place_P]
     # One count per item and occasion: a line item twice on one invoice is one occasion.
-    once_P = np.unique(place_P * occasions + occasion_L[known_P])
-    decay_PK = np.ones((len(place_P), 1 + len(REPEAT_H)))
-    decay_PK[:, 1:] = np.exp2(-age_h_L[known_P, None] / REPEAT_H)
-    sum_CK = places.added(place_P, decay_PK)
-    last_C = places.last(place_P)
-    had_C = np.flatnonzero(last_C >= 0)
-    latest_C = known_P[last_C[had_C]]
-    age_h_C = age_h_L[latest_C]
-    out_CF[:, 0] = np.log1p(sum_CK[:, 0])
-    out_CF[:, 1] = sum_CK[:, 0] / len(history)
-    out_CF[:, 2] = np.log1p(10.0 * np.bincount(once_P // occasions, minlength=places.count) / (occasions + 1))
-    out_CF[had_C, 3] = -np.log(1.0 / (1.0 + np.minimum(age_h_C, UNKNOWN_AGE_H))) - np.log(720.0)
-    out_CF[had_C, 4] = occasion_L[latest_C] == occasions - 1
+    pair_P = np.sort(item_P * occasions + occasion_L[known_P])
+    once_P = pair_P[np.concatenate([[True], pair_P[1:] != pair_P[:-1]])]
+    decay_KP = np.exp2(-age_h_L[known_P] / REPEAT_H[:, None])
+    count_U, age_h_U = np.bincount(item_P), age_h_L[latest_U]
+    of_user_FU = np.empty((out_CF.shape[1], len(had_U)))
+    of_user_FU[0] = np.log1p(count_U)
+    of_user_FU[1] = count_U / len(history)
+    of_user_FU[2] = np.log1p(10.0 * np.bincount(once_P // occasions) / (occasions + 1))
+    of_user_FU[3] = -np.log(1.0 / (1.0 + np.minimum(age_h_U, UNKNOWN_AGE_H))) - np.log(720.0)
+    of_user_FU[4] = occasion_L[latest_U] == occasions - 1
     recencies = slice(5, 5 + len(RECENCY_H))
-    out_CF[had_C, recencies] = np.exp2(-age_h_C[:, None] / RECENCY_H)
-    out_CF[:, recencies.stop :] = np.log1p(3.0 * sum_CK[:, 1:])
+    of_user_FU[recencies] = np.exp2(-age_h_U / RECENCY_H[:, None])
+    of_user_FU[recencies.stop :] = np.log1p(3.0 * added(item_P, decay_KP, len(had_U)))
+    out_CF[had_U] = of_user_FU.T

@@ -101,13 +101,14 @@ class Cooccurrence:
         A column may come more than once; its counts add up.
         """
         pointer = self.base_NN.indptr
-        place_L = np.flatnonzero(row_L < len(pointer) - 1)
-        start_L, stop_L = pointer[row_L[place_L]], pointer[row_L[place_L] + 1]
+        # A row that the matrix does not have yet is clipped to where the last one ends: it has no entries.
+        start_L, stop_L = (pointer.take(row_L + end, mode="clip").astype(np.int64) for end in (0, 1))
         length_L = stop_L - start_L
         # One range after the other, without a loop: 100 past items are a hundred rows of the matrix.
-        flat_P = np.arange(length_L.sum()) + np.repeat(start_L - (np.cumsum(length_L) - length_L), length_L)
-        columns, counts = self.base_NN.indices[flat_P], self.base_NN.data[flat_P]
-        owners = np.repeat(place_L, length_L)
+        flat_P = (stop_L - length_L.cumsum()).repeat(length_L)
+        flat_P += np.arange(len(flat_P))
+        columns, counts = self.base_NN.indices.take(flat_P), self.base_NN.data.take(flat_P)
+        owners = np.arange(len(row_L)).repeat(length_L)
         if self.waiting:
             late = self._late(row_L)
             pairs = zip((columns, counts, owners), late, strict=True)

@@ -98,9 +98,11 @@ class Labelled:
         return Labelled(np.concatenate([p.text_R for p in parts]), np.concatenate([p.label_R for p in parts]))
 
 
-def past_arrays(
-    history: History, length: int, at_s: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+Past = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]
+"""Rows, kinds, ages and mask of past events, padded."""
+
+
+def past_arrays(history: History, length: int, at_s: float) -> Past:
     """The last `length` events as padded rows, kinds, ages (log1p hours) and mask, most recent last."""
     recent = history.last(length)
     row_L, kind_L = np.zeros(length, np.int64), np.zeros(length, np.int64)

@@ -48,12 +48,14 @@ class Histories:
     def __init__(self) -> None:
         self._past: dict[str, Lists | int] = {}  # or the user's place in the restored arrays
         self._restored, self._edge = EMPTY, np.zeros(1, np.int64)
+        self._asked: tuple[str, History] | None = None
 
     def __len__(self) -> int:
         return len(self._past)
 
     def add(self, user: str, row: int, kind: int, at_s: float) -> None:
         """Put one event in its place; one that comes late stands where it would have stood in training."""
+        self._asked = None
         rows, kinds, times = self._lists(user)
         place = len(times) if not times or at_s >= times[-1] else bisect_right(times, at_s)
         rows.insert(place, row)
@@ -74,14 +76,11 @@ class Histories:
         return past[0][-count:], past[2][-count:]
 
     def of(self, user: str) -> History:
-        """The past of `user`, empty for a stranger."""
-        past = self._past.get(user)
-        if past is None:
-            return EMPTY
-        if isinstance(past, int):
-            return self._part(past)
-        rows, kinds, times = (column[-KEPT_PER_USER:] for column in past)
-        return History(np.array(rows, np.int64), np.array(kinds, np.int64), np.array(times))
+        """The past of `user`, empty for a stranger; one answer asks for the same several times."""
+        asked = self._asked
+        if asked is None or asked[0] != user:
+            asked = self._asked = (user, self._made(user))
+        return asked[1]
 
     def users(self) -> list[str]:
         """Every user with a past."""
@@ -109,7 +108,16 @@ class Histories:
         if len(edge) != len(users) + 1 or {len(rows), len(kinds), len(times)} != {int(edge[-1])}:
             raise ValueError(f"histories of {len(edge) - 1} users and {len(rows)} events, names of {len(users)} users")
         self._restored, self._edge = History(rows, kinds, times), edge
-        self._past = dict(zip(users, range(len(users)), strict=True))
+        self._past, self._asked = dict(zip(users, range(len(users)), strict=True)), None
+
+    def _made(self, user: str) -> History:
+        past = self._past.get(user)
+        if past is None:
+            return EMPTY
+        if isinstance(past, int):
+            return self._part(past)
+        rows, kinds, times = (column[-KEPT_PER_USER:] for column in past)
+        return History(np.array(rows, np.int64), np.array(kinds, np.int64), np.array(times))
 
     def _part(self, place: int) -> History:
         """The past of the user at a place of the restored arrays."""

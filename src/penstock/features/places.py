@@ -51,19 +51,12 @@ class Places:
 
     def known(self, row_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places of the rows that are candidates, and which of the P rows those are."""
-        place_P = self._number_N[row_P] - self._start
-        known_P = np.flatnonzero(place_P >= 0)
-        return place_P[known_P], known_P
+        number_P = self._number_N.take(row_P)
+        known_P = (number_P >= self._start).nonzero()[0]
+        return number_P[known_P] - self._start, known_P
 
-    def added(self, place_P: NDArray[np.int64], weight_PK: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Weights summed by place: float64 [C, K]."""
-        width = weight_PK.shape[1]
-        cell_PK = place_P[:, None] * width + np.arange(width)
-        sum_X = np.bincount(cell_PK.ravel(), weight_PK.ravel(), self.count * width)
-        return np.asarray(sum_X, np.float64).reshape((self.count, width))  # of nothing it makes whole numbers
 
-    def last(self, place_P: NDArray[np.int64]) -> NDArray[np.int64]:
-        """For each candidate the last of P places that is its own, -1 where none is: int64 [C]."""
-        last_C = np.full(self.count, -1)
-        np.maximum.at(last_C, place_P, np.arange(len(place_P)))
-        return last_C
+def added(place_P: NDArray[np.int64], weight_KP: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Weights summed by place, of `count` places: float64 [K, count]."""
+    sums = [np.bincount(place_P, weight_P, count) for weight_P in weight_KP]
+    return np.array(sums, np.float64)  # of nothing bincount makes whole numbers

@@ -89,23 +89,33 @@ def _with(row_P: NDArray[np.int64], some_T: NDArray[np.int64]) -> NDArray[np.int
 
 
 def best_rows(score_N: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
-    """Places of the `count` largest scores, best first, equal ones by place; -inf is left out.
+    """Places of the `count` largest scores, best first, equal ones by place; -inf is left out."""
+    row_P = good_rows(score_N, count)
+    score_P = score_N[row_P]
+    if score_P.size and score_P.min() == -np.inf:
+        row_P = row_P[score_P > -np.inf]
+        score_P = score_N[row_P]
+    return np.asarray(row_P[np.argsort(-score_P, kind="stable")][:count], np.int64)
 
-    Of many scores a sample says below which one none can be among them; only those above are sorted.
+
+def good_rows(score_N: NDArray[np.number[Any]], count: int) -> NDArray[np.int64]:
+    """Places of the `count` largest scores and of those that equal the last of them, in the order of places.
+
+    Of many scores a sample says below which one none can be among them; only those above are looked at further.
     """
     if len(score_N) > SAMPLED * (count + SPARE):
-        sample_S, rank = score_N[::SAMPLE_STEP], 2 * count // SAMPLE_STEP + SPARE
-        row_P = np.flatnonzero(score_N >= np.partition(sample_S, len(sample_S) - rank)[len(sample_S) - rank])
+        row_P = _from(score_N, _edge(score_N[::SAMPLE_STEP], 2 * count // SAMPLE_STEP + SPARE))
         if len(row_P) >= count:
-            return row_P[_best_rows(score_N[row_P], count)]
-    return _best_rows(score_N, count)
+            score_P = score_N[row_P]
+            return row_P[_from(score_P, _edge(score_P, count))]
+    return _from(score_N, _edge(score_N, count)) if count < len(score_N) else np.arange(len(score_N))
 
 
-def _best_rows(score_N: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
-    if count < len(score_N):
-        edge = np.partition(score_N, len(score_N) - count)[len(score_N) - count]
-        row_P = np.flatnonzero(score_N >= edge)
-    else:
-        row_P = np.arange(len(score_N))
-    row_P = row_P[score_N[row_P] > -np.inf]
-    return np.asarray(row_P[np.argsort(-score_N[row_P], kind="stable")][:count], np.int64)
+def _edge(score_N: NDArray[np.number[Any]], count: int) -> Any:
+    """The `count`-th largest."""
+    place = len(score_N) - count
+    return np.partition(score_N, place)[place]
+
+
+def _from(score_N: NDArray[np.number[Any]], edge: Any) -> NDArray[np.int64]:
+    return np.asarray((score_N >= edge).nonzero()[0], np.int64)

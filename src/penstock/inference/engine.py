@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from penstock.features.examples import Examples, past_arrays
+from penstock.features.examples import Examples, Past, past_arrays
 from penstock.features.history import History
 from penstock.features.staged import staged
 from penstock.inference.sessions import Session
@@ -105,7 +105,8 @@ class RankEngine:
     ) -> NDArray[np.float32]:
         """User vectors [R, E]."""
         asked = np.zeros((len(row_RL), self.text_width), np.float32) if asked_RT is None else asked_RT
-        return self.user.run(past=self.vector_NE[row_RL], kind=kind_RL, age=age_RL, past_mask=mask_RL, asked=asked)[0]
+        past_RLE = self.vector_NE.take(row_RL, axis=0)
+        return self.user.run(past=past_RLE, kind=kind_RL, age=age_RL, past_mask=mask_RL, asked=asked)[0]
 
     def user_vector(self, history: History, length: int, at_s: float) -> NDArray[np.float32]:
         """The vector [E] of a user whose last `length` events count, at `at_s` seconds since the epoch."""
@@ -120,13 +121,8 @@ class RankEngine:
         return np.asarray(top[np.argsort(-score_N[top], kind="stable")])
 
     @staged("scoring")
-    def scores(
-        self,
-        examples: Examples,
-        asked_RT: NDArray[np.float32] | None = None,
-        known_RE: NDArray[np.float32] | None = None,
-    ) -> NDArray[np.float32]:
-        """Scores [R, C], -inf where padded. `known_RE`: the users' vectors, where they were made already."""
+    def scores(self, examples: Examples, asked_RT: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Scores [R, C], -inf where padded."""
         width = max(examples.row_RC.shape[1], 1)
         step = max(1, CELLS_PER_RUN // width)
         out_RC = np.empty(examples.row_RC.shape, np.float32)
@@ -135,14 +131,27 @@ class RankEngine:
             some = examples if step >= len(examples) else examples.take(part)
             past = (some.past_row_RL, some.past_kind_RL, some.past_age_RL, some.past_mask_RL)
             asked = None if asked_RT is None else asked_RT[part]
-            user_RE = self.user_vectors(*past, asked) if known_RE is None else known_RE[part]
-            out_RC[part] = self.rank.run(
-                user=user_RE,
-                past=self.vector_NE[some.past_row_RL],
-                age=some.past_age_RL,
-                past_mask=some.past_mask_RL,
-                candidate=self.vector_NE[some.row_RC],
-                feature=some.feature_RCF,
-            )[0]
+            out_RC[part] = self._rank(self.user_vectors(*past, asked), past, some.row_RC, some.feature_RCF)
         out_RC[~examples.mask_RC] = -np.inf
         return out_RC
+
+    @staged("scoring")
+    def score(
+        self, user_E: NDArray[np.float32], past: Past, row_C: NDArray[np.int64], feature_CF: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Scores [C] of one request's candidates; `past` as `past_arrays` gives it."""
+        of_one = (past[0][None], past[1][None], past[2][None], past[3][None])
+        return np.asarray(self._rank(user_E[None], of_one, row_C[None], feature_CF[None])[0])
+
+    def _rank(
+        self, user_RE: NDArray[np.float32], past: Past, row_RC: NDArray[np.int64], feature_RCF: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        row_RL, _, age_RL, mask_RL = past
+        return self.rank.run(
+            user=user_RE,
+            past=self.vector_NE.take(row_RL, axis=0),
+            age=age_RL,
+            past_mask=mask_RL,
+            candidate=self.vector_NE.take(row_RC, axis=0),
+            feature=feature_RCF,
+        )[0]

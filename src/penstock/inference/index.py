@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.errors import BundleError
-from penstock.features.pool import best_rows
+from penstock.features.pool import best_rows, good_rows
 from penstock.inference.sessions import Session
 
 ROUNDED_FROM = 10_000
@@ -47,7 +47,7 @@ class VectorIndex:
         if self._rounded is None or SPARE * count > self._indexed // 2:
             return best_rows(self._vector_NE @ vector_E, count)
         score_N = self._rounded.run(query=vector_E[None])[0][0]
-        near_P = best_rows(score_N, SPARE * count)
-        late_P = np.arange(self._indexed, len(self._vector_NE))
-        row_P = np.sort(np.concatenate([near_P, late_P]))
-        return np.asarray(row_P[best_rows(self._vector_NE[row_P] @ vector_E, count)])
+        row_P = good_rows(score_N, SPARE * count)
+        if len(self._vector_NE) > self._indexed:
+            row_P = np.concatenate([row_P, np.arange(self._indexed, len(self._vector_NE))])
+        return row_P[best_rows(self._vector_NE.take(row_P, axis=0) @ vector_E, count)]

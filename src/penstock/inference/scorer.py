@@ -54,7 +54,7 @@ class RowScores:
 
     def standing_out(self, place_K: NDArray[np.int64]) -> list[dict[str, float]]:
         """For each place, the three features in which it is furthest above the others, in deviations."""
-        mean_F = self.feature_CF.mean(0)
+        mean_F = np.add.reduce(self.feature_CF, 0) / len(self.feature_CF)
         centred_CF = self.feature_CF - mean_F
         deviation_F = np.sqrt(np.einsum("cf,cf->f", centred_CF, centred_CF) / len(centred_CF))
         lift_KF = centred_CF[place_K] / np.maximum(deviation_F, 1e-6)
@@ -185,10 +185,12 @@ class Scorer:
         """
         history, at_s = self.history_of(user), seconds(at)
         feature_CF = self.state.features(history, row_C, at_s)
-        asked = self.text.encode([user.query])[0] if user.query else None
-        request = one_request(self.state, history, row_C, feature_CF, at_s)
-        known_1E = user_E[None] if user_E is not None and asked is None else None
-        score_C = self.engine.scores(request, asked, known_1E)[0]
+        past = past_arrays(history, self.state.spec.history_length, at_s)
+        if user_E is None or user.query:
+            asked = self.text.encode([user.query])[0] if user.query else None
+            row_L, kind_L, age_L, mask_L = past
+            user_E = self.engine.user_vectors(row_L[None], kind_L[None], age_L[None], mask_L[None], asked)[0]
+        score_C = self.engine.score(user_E, past, row_C, feature_CF)
         return RowScores(row_C, score_C, feature_CF, self.state.spec.names)
 
     def describe(self, row: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from penstock.errors import DataError
 from penstock.features.staged import staged
 from penstock.features.state import seconds
-from penstock.inference.scorer import RowScores, Scored, UserContext
+from penstock.inference.scorer import RowScores, UserContext
 from penstock.serving.api import Filters
 from penstock.serving.candidates import AGAIN, FRESH, POPULAR, REST, TASTE, TOGETHER, Allowed
 from penstock.serving.placing import Placed, best_first, diversified, epsilon_greedy, thompson
@@ -151,19 +151,20 @@ def allowed_items(
     return Allowed(state, seconds(at), row_X, mask_N)
 
 
-def why(scored: Scored, source: str, newcomer: bool) -> list[str]:
+def why(parts: dict[str, float], source: str, newcomer: bool) -> list[str]:
     """Short reasons for one placement, the strongest first.
 
     Args:
+        parts: the features that stand out, the furthest first; see RowScores.standing_out.
         source: the candidate source that named the item.
         newcomer: the user has no history, so nothing personal is said.
     """
-    reasons = [SOURCE_REASONS.get(source, source)]
-    for name, lift in sorted(scored.parts.items(), key=lambda part: -part[1]):
+    said, reason = SAME_AS_SOURCE.get(source), SOURCE_REASONS.get(source, source)
+    found = [reason] if reason else []
+    for name in parts:
         family = _family(name)
-        if family is not None and lift > 0 and family != SAME_AS_SOURCE.get(source):
-            reasons.append(FEATURE_REASONS[family])
-    found = [reason for reason in dict.fromkeys(reasons) if reason]
+        if family is not None and family != said and FEATURE_REASONS[family] not in found:
+            found.append(FEATURE_REASONS[family])
     if not found:
         found = ["popular or new" if newcomer else "the model's best guess among all items"]
     return found[:MAX_REASONS]

@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.errors import DataError
 from penstock.features.state import seconds
-from penstock.inference.scorer import Scored, UserContext
+from penstock.inference.scorer import UserContext
 from penstock.serving import api
 from penstock.serving.candidates import find_candidates
 from penstock.serving.policy import PLAIN, Policy, allowed_items, why
@@ -36,12 +36,13 @@ def recommend_from(
     placed = policy.place(served, scored, body.k, seconds(now))
     parts_K = scored.standing_out(placed.place_K)
     items = []
-    for place, propensity, parts in zip(placed.place_K.tolist(), placed.propensity_K.tolist(), parts_K, strict=True):
-        row, score, source = int(found.row_C[place]), float(scored.score_C[place]), found.source_C[place]
-        item = scorer.describe(row)
-        reasons = why(Scored(item["item_id"], score, parts), source, newcomer=not known)
+    columns = (placed.place_K, found.row_C[placed.place_K], scored.score_C[placed.place_K], placed.propensity_K)
+    places = zip(*(column_K.tolist() for column_K in columns), parts_K, strict=True)
+    for place, row, score, propensity, parts in places:
+        source = found.source_C[place]
+        reasons = why(parts, source, newcomer=not known)
         shown = {"score": score, "source": source, "why": reasons, "features": parts, "propensity": propensity}
-        items.append(item | shown)
+        items.append(scorer.describe(row) | shown)
     return {"known_user": known, "items": items}
 
 

@@ -31,6 +31,19 @@ def test_oldest_first_and_the_last_few() -> None:
     assert filled(5).tail("ada", 2) == ([3, 4], [3.0, 4.0])
 
 
+def test_what_is_added_is_seen_by_whoever_asks_again() -> None:
+    histories = filled(2)
+    first = histories.of("ada")
+    assert histories.of("ada") is first, "one answer asks several times"
+    assert len(histories.of("bob")) == 0
+    histories.add("bob", 7, 0, 2.0)
+    assert histories.of("bob").row_L.tolist() == [7]
+    histories.add("ada", 8, 0, 2.0)
+    assert histories.of("ada").row_L.tolist() == [0, 1, 8]
+    histories.restore(*filled(1).arrays())
+    assert histories.of("ada").row_L.tolist() == [0]
+
+
 def test_a_stranger_has_no_past() -> None:
     assert len(Histories().of("bob")) == 0
     assert Histories().tail("bob", 3) == ([], [])

@@ -6,7 +6,7 @@ import pytest
 from serving_fakes import NOW, FakeJournal, FakeScorer, event
 
 from penstock.errors import DataError
-from penstock.inference.scorer import Scored, UserContext
+from penstock.inference.scorer import UserContext
 from penstock.records import EVENT_COLUMNS
 from penstock.serving.api import Filters
 from penstock.serving.candidates import FRESH, POPULAR, REST, TASTE, TOGETHER, Allowed, Candidates, find_candidates
@@ -114,13 +114,13 @@ def test_an_item_of_unknown_age_is_allowed_one_of_tomorrow_is_not(scorer: FakeSc
 
 
 def test_reasons_start_with_the_source_and_do_not_repeat_it() -> None:
-    scored = Scored("i1", 1.0, {"cooccurrence_cosine": 3.0, "category_affinity": 1.0, "age": 2.0, "rate_1h": -1.0})
-    assert why(scored, TOGETHER, newcomer=False) == [
+    parts = {"cooccurrence_cosine": 3.0, "age": 2.0, "category_affinity": 1.0}
+    assert why(parts, TOGETHER, newcomer=False) == [
         "often taken together with what you had recently",
         "from a category you like",
     ]
-    assert why(Scored("i1", 1.0, {}), REST, newcomer=False) == ["the model's best guess among all items"]
-    assert why(Scored("i1", 1.0, {"category_popularity_24h": 1.0}), FRESH, newcomer=True) == [
+    assert why({}, REST, newcomer=False) == ["the model's best guess among all items"]
+    assert why({"category_popularity_24h": 1.0}, FRESH, newcomer=True) == [
         "among the newest",
         "its category is in demand",
     ]
