@@ -22,6 +22,8 @@ from penstock.data.tables import conform
 from penstock.records import AT, EVENT_COLUMNS, EVENT_REQUIRED
 from penstock.settings import DataSettings
 
+NUMBERED: dict[str, pl.DataType] = {"seq": pl.Int64(), **EVENT_COLUMNS}
+NOTHING = {True: pl.DataFrame(schema=NUMBERED), False: pl.DataFrame(schema=EVENT_COLUMNS)}
 CHUNK = 20_000
 """Rows of one INSERT."""
 
@@ -121,10 +123,10 @@ class Journal:
 
 def events_frame(rows: Iterable[sa.Row[Any]], with_seq: bool = False) -> pl.DataFrame:
     """Rows of the events table as records.EVENT_COLUMNS, behind `seq` where asked for."""
-    schema = ({"seq": pl.Int64()} if with_seq else {}) | EVENT_COLUMNS
     found = [tuple(row) for row in rows]
     if not found:
-        return pl.DataFrame(schema=schema)  # what whoever follows the journal meets most of the time
+        return NOTHING[with_seq].clone()  # what whoever follows the journal meets most of the time
+    schema = NUMBERED if with_seq else EVENT_COLUMNS
     columns = zip(schema.items(), zip(*found, strict=True), strict=True)
     return pl.DataFrame([_column(name, dtype, values) for (name, dtype), values in columns])
 

@@ -28,6 +28,12 @@ table = sa.Table(
     sqlite_autoincrement=True,
 )
 COLUMNS = ("item_id", "title", "body", "category", "published_at", "attributes")
+SINCE = (
+    sa.select(table.c.seq, *(table.c[name] for name in COLUMNS))
+    .where(table.c.seq > sa.bindparam("since"))
+    .order_by(table.c.seq)
+)
+NOTHING = pl.DataFrame(schema=CATALOGUE_COLUMNS)
 
 
 class PostedItems:
@@ -62,12 +68,10 @@ class PostedItems:
 
     def read(self, since_seq: int) -> tuple[pl.DataFrame, int]:
         """Items that came after `since_seq` as records.CATALOGUE_COLUMNS, and the number to go on from."""
-        columns = [table.c.seq, *(table.c[name] for name in COLUMNS)]
-        query = sa.select(*columns).where(table.c.seq > since_seq).order_by(table.c.seq)
         with self.state.read() as conn:
-            found = [tuple(row) for row in conn.execute(query)]
+            found = [tuple(row) for row in conn.execute(SINCE, {"since": since_seq})]
         if not found:
-            return pl.DataFrame(schema=CATALOGUE_COLUMNS), since_seq
+            return NOTHING.clone(), since_seq
         stored = {name: pl.Int64() if dtype == AT else dtype for name, dtype in CATALOGUE_COLUMNS.items()}
         columns_read = {name: [row[place] for row in found] for place, name in enumerate(COLUMNS, start=1)}
         frame = pl.DataFrame(

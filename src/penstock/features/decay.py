@@ -41,19 +41,19 @@ class DecayedCounts:
         if not self.started:
             self.origin_s_H[:] = newest_s
             self.started = True
-        for column, half_life_s in enumerate(self.half_life_s_H):
-            gap = (newest_s - self.origin_s_H[column]) / half_life_s
-            if gap > MAX_EXPONENT:
-                self.sum_NH[:, column] *= 2.0**-gap
-                self.total_H[column] *= 2.0**-gap
-                self.origin_s_H[column] = newest_s
-            exponent_E = (at_s_E - self.origin_s_H[column]) / half_life_s
-            increment_E = weight_E * np.exp2(exponent_E)
-            self.total_H[column] += increment_E.sum()
-            if len(row_E) < 64:
-                np.add.at(self.sum_NH[:, column], row_E, increment_E)
-            else:
-                self.sum_NH[:, column] += np.bincount(row_E, increment_E, minlength=len(self.sum_NH))
+        gap_H = (newest_s - self.origin_s_H) / self.half_life_s_H
+        for column in (gap_H > MAX_EXPONENT).nonzero()[0].tolist():
+            self.sum_NH[:, column] *= 2.0 ** -gap_H[column]
+            self.total_H[column] *= 2.0 ** -gap_H[column]
+            self.origin_s_H[column] = newest_s
+        exponent_HE = (at_s_E - self.origin_s_H[:, None]) / self.half_life_s_H[:, None]
+        increment_HE = weight_E * np.exp2(exponent_HE)
+        self.total_H += increment_HE.sum(1)
+        if len(row_E) < 64:
+            np.add.at(self.sum_NH, row_E, increment_HE.T)
+            return
+        for column, increment_E in enumerate(increment_HE):
+            self.sum_NH[:, column] += np.bincount(row_E, increment_E, minlength=len(self.sum_NH))
 
     def at(self, at_s: float, row_C: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Decayed sums [C, H] of `row_C` (all rows when None) at `at_s`."""

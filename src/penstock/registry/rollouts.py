@@ -189,9 +189,17 @@ def record(state: State, rollout_id: int, exposed: Sequence[Exposure]) -> None:
             conn.execute(sa.insert(exposures), rows)
 
 
+RUNNING = (
+    sa.select(rollouts)
+    .where((rollouts.c.environment == sa.bindparam("of")) & rollouts.c.ended_at.is_(None))
+    .order_by(rollouts.c.id.desc())
+    .limit(1)
+)
+"""Made once, and asked for every half second."""
+
+
 def _running(conn: sa.Connection, environment: str) -> Rollout | None:
-    mine = (rollouts.c.environment == environment) & rollouts.c.ended_at.is_(None)
-    row = conn.execute(sa.select(rollouts).where(mine).order_by(rollouts.c.id.desc()).limit(1)).mappings().one_or_none()
+    row = conn.execute(RUNNING, {"of": environment}).mappings().one_or_none()
     return None if row is None else _rollout(row)
 
 
