@@ -41,6 +41,7 @@ SMALL: dict[str, Any] = {
     "simulate.items": 150, "simulate.users": 300, "simulate.days": 1, "simulate.requests_per_day": 2400,
     "simulate.item_life_h": 60, "text.tuning": "frozen", "promotion.policy": "automatic",
     "training.negatives": 32, "training.warmup_epochs": 1, "data.allowed_lateness_minutes": 0,
+    "data.hash_users": False,
 }  # fmt: skip
 OFF: dict[str, Any] = {
     "suspects.max_requests_per_minute": 10**9, "suspects.min_gap_spread": 0.0, "suspects.max_user_gain_per_h": 1e12,

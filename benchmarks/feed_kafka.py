@@ -28,7 +28,7 @@ from mock_brokers import MockBrokers
 from penstock.data.journal import Journal
 from penstock.data.sources.feed import Feed
 from penstock.data.sources.kafka import KafkaSource
-from penstock.data.sources.ledger import list_refused, read_positions
+from penstock.data.sources.ledger import count_refused, read_positions
 from penstock.data.sources.protocol import Batch
 from penstock.data.state import open_state
 from penstock.settings import load_settings
@@ -75,7 +75,8 @@ class MortalJournal(Journal):
 
 def shop(root: Path) -> Any:
     """Settings of a shop whose state lies in a folder."""
-    return load_settings().override({"state.url": f"sqlite:///{root}/state.db", "state.home": str(root)})
+    places = {"state.url": f"sqlite:///{root}/state.db", "state.home": str(root)}
+    return load_settings().override(places | {"data.user_key_file": f"{root}/users.json"})
 
 
 def read(root: Path, address: str, place: str | None, batches: int) -> None:
@@ -143,7 +144,7 @@ def messages(events: int, draw: random.Random) -> list[bytes]:
         ).encode()
         for number in range(events)
     ]
-    sent = lines + draw.choices(lines, k=events * 3 // 10) + [b"{nonsense %d" % one for one in range(events // 1000)]
+    sent = lines + draw.choices(lines, k=events * 3 // 10) + [b"{nonsense"] * (events // 1000)
     draw.shuffle(sent)
     return sent
 
@@ -204,8 +205,7 @@ def compare(journal: Journal, events: int) -> None:
         last = int(page["seq"][-1])
     assert len(found) == len(set(found)), "an event is there twice"
     assert set(found) == {f"e{number}" for number in range(events)}, "an event is missing"
-    held = {one.value for one in list_refused(journal.state)}
-    assert held == {b"{nonsense %d" % one for one in range(events // 1000)}, "a message that is no event is missing"
+    assert count_refused(journal.state) == events // 1000, "a message that is no event is missing, or there twice"
 
 
 def run(root: Path, events: int, kills: int, bounces: int) -> dict[str, float]:

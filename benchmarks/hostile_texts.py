@@ -116,7 +116,7 @@ def open_service(home: Path) -> tuple[FastAPI, Any]:
     from penstock.settings import load_settings
 
     settings = load_settings(ROOT / "params.yaml", {}).override(
-        {"service.rate_per_s": 1e6, "service.rate_burst": 1_000_000}
+        {"service.rate_per_s": 1e6, "service.rate_burst": 1_000_000, "data.hash_users": False}
     )
     journal = Journal(open_state(f"sqlite:///{home}/state.db"), settings.data)
     runtime = Runtime(None, journal, lambda folder: None, 60.0, clock=lambda: datetime.now(UTC))  # type: ignore[arg-type,return-value]

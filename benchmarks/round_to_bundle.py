@@ -35,6 +35,7 @@ def make_settings(home: Path, items: int, rounds: int) -> Settings:
         {
             "state.home": str(home / "var"),
             "state.url": f"sqlite:///{home}/state.db",
+            "data.user_key_file": str(home / "users.json"),
             "data.dir": str(home / "data"),
             "registry.tracking_uri": f"sqlite:///{home}/mlflow.db",
             "registry.artifacts": str(home / "artifacts"),

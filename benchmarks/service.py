@@ -33,6 +33,7 @@ def environment(folder: Path) -> dict[str, str]:
     values = {
         "STATE__HOME": folder / "var",
         "STATE__URL": f"sqlite:///{folder}/var/state.db",
+        "DATA__USER_KEY_FILE": folder / "users.json",
         "REGISTRY__TRACKING_URI": f"sqlite:///{folder}/var/mlflow.db",
         "REGISTRY__ARTIFACTS": folder / "var" / "artifacts",
         "SERVICE__PORT": PORT,

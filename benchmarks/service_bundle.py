@@ -8,6 +8,7 @@ the time of an answer does not depend on what they learned.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from penstock.data.pseudonyms import user_names
 from penstock.data.state import open_state
 from penstock.export.bundle import BundleWriter, library_versions
 from penstock.features.state import CausalState, FeatureSpec
@@ -35,6 +37,7 @@ def make_settings(folder: Path) -> Settings:
         {
             "state.home": str(folder / "var"),
             "state.url": f"sqlite:///{folder}/var/state.db",
+            "data.user_key_file": str(folder / "users.json"),
             "registry.tracking_uri": f"sqlite:///{folder}/var/mlflow.db",
             "registry.artifacts": str(folder / "var" / "artifacts"),
             "promotion.policy": "automatic",
@@ -80,8 +83,12 @@ def catalogue_of(made: MadeUp) -> pl.DataFrame:
     return frame.select(pl.col(name).cast(dtype) for name, dtype in CATALOGUE_COLUMNS.items())
 
 
-def events_of(made: MadeUp) -> pl.DataFrame:
-    """Each user's clicks on items of three clusters, popular ones first, over ten days."""
+def events_of(made: MadeUp, name_of: Callable[[str], str]) -> pl.DataFrame:
+    """Each user's clicks on items of three clusters, popular ones first, over ten days.
+
+    Args:
+        name_of: from a user's id to the name in the journal.
+    """
     random = np.random.default_rng(SEED + 1)
     order_N = np.argsort(made.cluster_N, kind="stable")
     start_K = np.searchsorted(made.cluster_N[order_N], np.arange(len(made.centre_KE) + 1))
@@ -95,7 +102,7 @@ def events_of(made: MadeUp) -> pl.DataFrame:
     frame = pl.DataFrame(
         {
             "event_id": [f"e{number}" for number in range(len(row_E))],
-            "user_id": np.repeat([f"user-{user}" for user in range(USERS)], PAST),
+            "user_id": np.repeat([name_of(f"user-{user}") for user in range(USERS)], PAST),
             "item_id": [f"item-{row}" for row in row_E.tolist()],
             "kind": "click",
             "at": [START - timedelta(minutes=14_400 - float(minute)) for minute in minute_E],
@@ -118,7 +125,7 @@ def write_bundle(folder: Path, settings: Settings, items: int) -> tuple[str, Lin
     catalogue = catalogue_of(made)
     state = CausalState(spec)
     state.add_items(catalogue)
-    state.observe(events_of(made))
+    state.observe(events_of(made, user_names(settings.data, lambda: None)))
     encoder = TextEncoder(settings.text)
     model = RankingModel(encoder.width, len(spec.kinds), len(spec.names), settings.model)
     cache = ROOT / "var" / "graphs"

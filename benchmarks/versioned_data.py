@@ -51,7 +51,7 @@ def add_window(state: State, settings: Settings, number: int, rows: int) -> Snap
 def run(root: Path, windows: int, rows: int) -> dict[str, float]:
     """Figures in seconds, MB and files."""
     places = {"state.home": str(root / "home"), "state.url": f"sqlite:///{root}/state.db"}
-    settings = load_settings().override(places)
+    settings = load_settings().override(places | {"data.user_key_file": str(root / "users.json")})
     state, home, place = open_state(settings.state.url), settings.state.home, open_place(str(root / "remote"))
     figures: dict[str, float] = {}
     figures["close the first"] = measure.seconds(lambda: add_window(state, settings, 0, rows))

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import polars as pl
 
-from flows.demo_data import corrupted, little_shown, moved_to_end, warm_up_and_windows
+from flows.demo_data import corrupted, little_shown, moved_to_end, named_by, warm_up_and_windows
 from flows.demo_home import fresh_home, point_at, pulled
 from flows.serve import start_service, stop_service, wait_ready
 from flows.show import Show, outcome
@@ -132,7 +132,8 @@ class Demo:
         events, pointer = self.windows.pop(0), self.registry.champion_pointer()
         assert self.comparison is not None  # the first step
         assert pointer is not None  # made version 1 the champion
-        self.compared.append(self.comparison.window(label, pointer.number, pointer.bundle_dir, events))
+        known = named_by(self.journal, events)  # what the bundles learned from
+        self.compared.append(self.comparison.window(label, pointer.number, pointer.bundle_dir, known))
         return self.round(label, events)
 
     def approve(self, result: RoundResult, reason: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from penstock.data.dataset import Dataset
+from penstock.data.journal import Journal
 
 
 def moved_to_end(dataset: Dataset, end: datetime) -> Dataset:
@@ -28,6 +29,12 @@ def warm_up_and_windows(events: pl.DataFrame, warm_up: float, windows: int) -> t
     ordered = events.sort("at", "event_id")
     edges = np.linspace(int(len(ordered) * warm_up), len(ordered), windows + 1).astype(int).tolist()
     return ordered[: edges[0]], [ordered[start:end] for start, end in pairwise(edges)]
+
+
+def named_by(journal: Journal, events: pl.DataFrame) -> pl.DataFrame:
+    """The events with their users under the names that the journal knows them by."""
+    names = {user: journal.name_of(user) for user in events["user_id"].unique()}
+    return events.with_columns(pl.col("user_id").replace_strict(names, return_dtype=pl.String))
 
 
 def corrupted(events: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:

@@ -18,6 +18,7 @@ DATA = "market"
 FALLBACK = "demo"
 STATE = "*.db"
 PREFECT = "prefect"
+KEYS = "keys"
 CACHE = "graphs"  # of exported graphs; holds nothing that was learned
 
 
@@ -78,6 +79,7 @@ def point_at(home: Home, settings: Settings) -> None:
         "REGISTRY__TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "REGISTRY__ARTIFACTS": str(folder / "mlartifacts"),
         "DATA__DIR": str(folder / DATA),
+        "DATA__USER_KEY_FILE": str(folder / KEYS / "users.json"),
     }
     os.environ.setdefault("PREFECT_HOME", str((folder / PREFECT).resolve()))
     if port_taken(settings):

@@ -1,13 +1,19 @@
 """The demo's windows lose nothing and change nothing but times; the damage is counted and seeded."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
 
-from flows.demo_data import corrupted, little_shown, moved_to_end, warm_up_and_windows
+from flows.demo_data import corrupted, little_shown, moved_to_end, named_by, warm_up_and_windows
 from penstock.data.dataset import Dataset, DatasetMeta
+from penstock.data.journal import Journal
+from penstock.data.state import open_state
 from penstock.records import AT, CATALOGUE_COLUMNS, EVENT_COLUMNS
+from penstock.settings import load_settings
+
+ROOT = Path(__file__).parents[2]
 
 START = datetime(2025, 5, 1, tzinfo=UTC)
 END = datetime(2026, 3, 1, tzinfo=UTC)
@@ -52,6 +58,15 @@ def test_damage_is_seeded_and_about_as_much_as_asked_for(log: Dataset) -> None:
     assert 35 <= bad <= 65
     assert damaged.equals(corrupted(log.events, 0.5, seed=7))
     assert not set(damaged["event_id"]) & set(log.events["event_id"])
+
+
+def test_events_are_named_as_the_journal_stores_them(log: Dataset, tmp_path: Path) -> None:
+    changes = {"data.hash_users": True, "data.user_key_file": str(tmp_path / "users.json")}
+    settings = load_settings(ROOT / "params.yaml", {}).override(changes)
+    journal = Journal(open_state(f"sqlite:///{tmp_path}/state.db"), settings.data)
+    named = named_by(journal, log.events)
+    assert named["user_id"].unique().to_list() == [journal.name_of("u")] != ["u"]
+    assert named.drop("user_id").equals(log.events.drop("user_id"))
 
 
 def test_clicks_go_where_the_recommendations_are_thinnest() -> None:

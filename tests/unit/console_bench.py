@@ -126,6 +126,7 @@ def make(root: Path, mlflow: Path, clock: Callable[[], datetime] = lambda: NOW) 
         {
             "state.home": str(root),
             "state.url": f"sqlite:///{root}/state.db",
+            "data.user_key_file": f"{root}/keys/users.json",
             "registry.tracking_uri": f"sqlite:///{root}/mlflow.db",
             "registry.artifacts": str(root / "artifacts"),
             "promotion.policy": "manual",

@@ -1,5 +1,6 @@
 """What the tests of learning share: small settings, a tiny encoder, and logs made by hand or drawn from a seed."""
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,10 +40,16 @@ SMALL: dict[str, Any] = {
 
 
 def small_settings(root: Path, encoder: str = "minilm", **changes: Any) -> Settings:
-    """params.yaml with small networks, and everything that is written placed under `root`."""
+    """params.yaml with small networks, and everything that is written placed under `root`; pseudonyms under one key."""
+    key = root / "keys" / "users.json"
+    if not key.exists():  # made as `Pseudonyms` would, but the same every time: a bootstrap draws users in their order
+        key.parent.mkdir(parents=True, exist_ok=True)
+        key.touch(0o600)
+        key.write_text(json.dumps({"keys": [{"key": "7" * 64}]}))
     places = {
         "state.home": str(root / "var"),
         "state.url": f"sqlite:///{root}/state.db",
+        "data.user_key_file": str(key),
         "data.dir": str(root / "data"),
         "registry.tracking_uri": f"sqlite:///{root}/mlflow.db",
         "registry.artifacts": str(root / "artifacts"),

@@ -52,11 +52,16 @@ def erase(output: Output, user: str, reason: str, actor: str | None) -> Answer:
     click.option("--drop-earlier", is_flag=True, help="Forget earlier keys: nobody is found by them again."),
 )
 def rotate(output: Output, drop_earlier: bool) -> Answer:
-    """Hash user ids under a new key from now on: everybody starts anew under another pseudonym."""
+    """Hash user ids under a new key from now on: everybody starts anew under another pseudonym.
+
+    Also makes the first key where the events so far were taken under plain ids.
+    """
     from penstock.data.pseudonyms import Pseudonyms
 
     path: Path = load().data.user_key_file
-    data = {"key_file": path, "keys": Pseudonyms(path).rotate(drop_earlier)}
+    first = not path.exists()
+    names = Pseudonyms(path)
+    data = {"key_file": path, "keys": 1 if first else names.rotate(drop_earlier)}
     return Answer(data, lambda screen: screen.facts(data))
 
 

@@ -6,17 +6,15 @@ passes the journal's door like any event. The entry in quarantine keeps the row 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
 
-from penstock.data.admission import Admission, NotAdmitted
+from penstock.data.admission import NotAdmitted
 from penstock.data.foreign import read_foreign
-from penstock.data.journal import events_frame
-from penstock.data.pseudonyms import user_names
+from penstock.data.journal import Journal, events_frame
 from penstock.data.quarantine import Note, Quarantined, held_entries, release, released_by
 from penstock.data.state import State
 from penstock.data.state import events as events_table
@@ -138,6 +136,7 @@ def correct(
         DataError, SchemaError: the correction changes nothing, or makes a row that is no event. Nothing is changed
             in any of these cases.
     """
+    journal = Journal(state, settings)
     with state.write() as conn:
         entries = held_entries(conn, ids)
         before = _events_of(conn, entries)
@@ -149,7 +148,7 @@ def correct(
                 "with `penstock quarantine show`"
             )
         for row in changed.to_dicts():
-            _rewrite(conn, settings, row)
+            _rewrite(conn, journal, row)
         ids_changed = set(changed["event_id"])
         settled = [entry for entry in entries if entry.event is None or entry.event_id in ids_changed]
         released = sum(release(conn, entry) for entry in settled)
@@ -169,13 +168,11 @@ def _differs(before: pl.DataFrame, after: pl.DataFrame) -> pl.Series:
     return pl.select(pl.any_horizontal(before[name].ne_missing(after[name]) for name in EVENT_COLUMNS)).to_series()
 
 
-def _rewrite(conn: sa.Connection, settings: DataSettings, row: dict[str, Any]) -> None:
-    door, received = Admission(settings.gains, settings.max_text_chars), row["received_at"]
+def _rewrite(conn: sa.Connection, journal: Journal, row: dict[str, Any]) -> None:
     try:
-        admitted = door.admit(row, received, received + timedelta(minutes=settings.clock_skew_minutes), True)
+        admitted = journal.row_of(row, row["received_at"], keep_received=True)
     except NotAdmitted as error:
         raise DataError(f"event {row['event_id']!r} would become no event: {error}; nothing was changed") from error
-    admitted["user_id"] = user_names(settings)(admitted["user_id"])
     conn.execute(sa.update(events_table).where(events_table.c.event_id == row["event_id"]).values(**admitted))
 
 

@@ -28,6 +28,7 @@ CHUNK = 20_000
 """Rows of one INSERT."""
 
 LAST = sa.select(sa.func.coalesce(sa.func.max(table.c.seq), 0))
+NEWEST_USER = sa.select(table.c.user_id).order_by(table.c.seq.desc()).limit(1)
 TAKEN = sa.select(sa.func.count()).select_from(table).where(table.c.seq > sa.bindparam("last"))
 SINCE = (
     sa.select(table.c.seq, *(table.c[name] for name in EVENT_COLUMNS))
@@ -52,12 +53,15 @@ class Journal:
 
     `name_of`: turns a user's id into the name that is stored, a pseudonym where data.hash_users is set
     (`hashes_users`): then nothing that a source brings may be kept with an id in it.
+
+    Raises:
+        SettingsError: data.hash_users is not what the events were taken under; see `pseudonyms.user_names`.
     """
 
     def __init__(self, state: State, settings: DataSettings) -> None:
         self.state = state
         self._admission = Admission(settings.gains, settings.max_text_chars)
-        self.name_of, self.hashes_users = user_names(settings), settings.hash_users
+        self.name_of, self.hashes_users = user_names(settings, self._newest_user), settings.hash_users
         self._skew = timedelta(minutes=settings.clock_skew_minutes)
 
     def append(self, events: Sequence[Mapping[str, Any]] | pl.DataFrame, now: datetime) -> Accepted:
@@ -85,6 +89,11 @@ class Journal:
             with self.state.write() as conn:
                 accepted = self.insert(conn, rows)
         return Accepted(accepted, len(rows) - accepted, rejected)
+
+    def _newest_user(self) -> str | None:
+        with self.state.read() as conn:
+            found = sa.inspect(conn).has_table(table.name)
+            return conn.execute(NEWEST_USER).scalar_one_or_none() if found else None
 
     def pending(self) -> int:
         """Events that no snapshot holds yet."""

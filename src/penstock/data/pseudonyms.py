@@ -3,9 +3,11 @@
 Without the key nobody can tell who a pseudonym is, nor try out ids until one fits (a plain hash of a short id falls to
 that in seconds). The key is in a file of its own that only its owner may read. A new key gives everybody a new
 pseudonym from then on; earlier keys are kept, so that a person can still be found and erased, until they are dropped.
+
+The first key is made by itself only for a journal that holds no event. Made later, it would turn every user into two:
+the one whose events are there under the plain id, or under a key that was lost, and another without a history.
 """
 
-import hashlib
 import hmac
 import json
 import os
@@ -34,7 +36,7 @@ class Pseudonyms:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
-            self._write([_new_key()])
+            self._write([_new_key()], first=True)
         self._keys = self._read()
 
     def of(self, user_id: str) -> str:
@@ -77,16 +79,27 @@ class Pseudonyms:
             raise SettingsError(f"key file {self.path} holds no whole key of {KEY_BYTES} bytes; restore it")
         return keys
 
-    def _write(self, keys: list[dict[str, str]]) -> None:
-        """Under a temporary name that nobody else may read, then in place."""
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+    def _write(self, keys: list[dict[str, str]], first: bool = False) -> None:
+        """Under a temporary name that nobody else may read, then in place; a `first` one stays away where another
+        process was quicker."""
+        part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "w") as file:
                 json.dump({"keys": keys}, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self.path)
+            if first:
+                os.link(part, self.path)
+            else:
+                part.replace(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY)  # a key outlives a power cut as the events under it do
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except FileExistsError:
+            return  # its key is read instead
         except OSError as error:
             raise SettingsError(
                 f"key file {self.path} cannot be written ({error.strerror}); set data.user_key_file to a place this "
@@ -96,13 +109,39 @@ class Pseudonyms:
             part.unlink(missing_ok=True)
 
 
-def user_names(settings: DataSettings) -> Callable[[str], str]:
+def user_names(settings: DataSettings, newest: Callable[[], str | None]) -> Callable[[str], str]:
     """What turns an id into the name under which a user is known: the id itself unless data.hash_users.
 
+    Args:
+        newest: the name in the journal's newest event, None where it holds none; asked only in doubt.
+
     Raises:
-        SettingsError: see Pseudonyms.
+        SettingsError: every user of the journal would become two, or see Pseudonyms.
     """
-    return Pseudonyms(settings.user_key_file).of if settings.hash_users else str
+    path = settings.user_key_file
+    if settings.hash_users == path.exists():
+        return Pseudonyms(path).of if settings.hash_users else str
+    name = newest()
+    hashed = name is not None and FORM.fullmatch(name) is not None
+    if not settings.hash_users and not hashed:
+        return str
+    if not settings.hash_users:
+        raise SettingsError(
+            f"the journal holds pseudonyms, data.hash_users is false and {path} still holds a key: every user would "
+            "become two; set data.hash_users to true, or move the key file away to go on with plain ids"
+        )
+    if name is None or path.exists():  # another process may have made it meanwhile, and taken the first event
+        return Pseudonyms(path).of
+    anew = "or run `penstock rotate-user-key` to make a key: everybody then starts anew, without a history"
+    if hashed:
+        raise SettingsError(
+            f"the journal holds pseudonyms, and the key file {path} is not there: every user would become two; restore "
+            f"it from a backup, {anew}"
+        )
+    raise SettingsError(
+        f"the journal holds plain user ids, data.hash_users is true and there is no key file {path}: every user would "
+        f"become two; set data.hash_users to false to go on as before, {anew}"
+    )
 
 
 def names_of(settings: DataSettings, user_id: str) -> list[str]:
@@ -117,4 +156,4 @@ def _new_key() -> dict[str, str]:
 
 
 def _hashed(key: bytes, user_id: str) -> str:
-    return "u_" + hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()
+    return "u_" + hmac.digest(key, user_id.encode(), "sha256").hex()

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from penstock.data.dataset import EVENTS_FILE
 from penstock.data.erasure import ErasedRows, erase_rows
+from penstock.data.journal import Journal
 from penstock.data.pseudonyms import names_of
 from penstock.data.snapshot import list_snapshots
 from penstock.data.state import State, snapshots
@@ -67,7 +68,9 @@ def erase_user(
     Raises:
         LeaseHeld: a round is running; wait for its end.
         DataError, StateError, RegistryError: something could not be read or written; erase again.
+        SettingsError: the key is lost, so the user cannot be found.
     """
+    Journal(state, settings.data)  # tells of a key that does not fit the events
     names = names_of(settings.data, user_id)
     with round_lease(settings):
         done = Erasure(uuid.uuid4().hex, erase_rows(state, settings.state.home, names))

@@ -119,9 +119,7 @@ def open_runtime(settings: Settings, clock: Callable[[], datetime] = lambda: dat
     journal = Journal(state, settings.data)
     decisions = Decisions(registry, state)
     posted = PostedItems(state)
-    runtime = Runtime(registry, journal, Scorer.load, settings.service.poll_s, state, decisions, clock, posted)
-    runtime.name_of = journal.name_of
-    return runtime
+    return Runtime(registry, journal, Scorer.load, settings.service.poll_s, state, decisions, clock, posted)
 
 
 def serve(settings: Settings) -> None:

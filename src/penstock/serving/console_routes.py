@@ -89,8 +89,9 @@ def console_routes(runtime: Runtime, settings: Settings) -> APIRouter:
         k: Annotated[int, Query(ge=1, le=50)] = 10,
         exclude_seen: bool = False,
     ) -> Response:
+        user = None if user_id is None else runtime.journal.name_of(user_id)
         body = api.RecommendationRequest(
-            user_id=user_id, query=query or None, k=k, filters=api.Filters(exclude_seen=exclude_seen)
+            user_id=user, query=query or None, k=k, filters=api.Filters(exclude_seen=exclude_seen)
         )
         found = compare(shelf, versions.split(","), body, settings.service.candidates)
         return json_answer(named(request, runtime.served) | found)

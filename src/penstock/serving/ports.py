@@ -1,6 +1,6 @@
 """What the service asks of the layers below it, as protocols, so that tests can hand in small fakes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +77,10 @@ class AcceptedLike(Protocol):
 
 class JournalLike(Protocol):
     """The part of data.journal.Journal that the service uses."""
+
+    @property
+    def name_of(self) -> Callable[[str], str]:
+        """From a user's id to the name in the events; see data/pseudonyms.py."""
 
     def append(self, events: list[dict[str, Any]], now: datetime) -> AcceptedLike:
         """Durable when it returns; an event_id that was taken before counts as a duplicate."""

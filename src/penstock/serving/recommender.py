@@ -46,7 +46,7 @@ class Recommender:
         """
         check_k(body.k, self.settings)
         if body.user_id is not None:
-            body = body.model_copy(update={"user_id": self.runtime.name_of(body.user_id)})
+            body = body.model_copy(update={"user_id": self.runtime.journal.name_of(body.user_id)})
         served = self.runtime.current()
         check_task(served, "rank")
         now = self.runtime.clock()

@@ -96,7 +96,6 @@ class Runtime:
         self.registry: Any = registry
         self.posted = posted
         self.journal, self.state, self.decisions, self.clock = journal, state, decisions, clock
-        self.name_of: Callable[[str], str] = str  # from a user's id to the name in the journal; see data/pseudonyms.py
         self.after_switch: Callable[[], None] = lambda: None
         self.counts = SwapCounts()
         self.failure: LoadFailure | None = None

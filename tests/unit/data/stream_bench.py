@@ -17,9 +17,10 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 def settings_under(root: Path, **changes: Any) -> Settings:
-    """params.yaml with everything that is written placed under `root`; a snapshot takes whatever has come."""
+    """params.yaml with all that is written placed under `root`; a snapshot takes whatever has come; ids are plain."""
     base = {
         "state.home": str(root), "state.url": f"sqlite:///{root}/state.db", "validation.min_rows": 1,
+        "data.hash_users": False, "data.user_key_file": f"{root}/keys/users.json",
         "data.allowed_lateness_minutes": 0, "data.label_wait_minutes": 0,
     }  # fmt: skip
     return load_settings(ROOT / "params.yaml", {}).override(base | changes)

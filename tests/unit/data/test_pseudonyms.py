@@ -3,7 +3,9 @@
 import hashlib
 import hmac
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from stream_bench import NOW, event, settings_under
@@ -67,6 +69,45 @@ def test_the_journal_holds_pseudonyms_and_no_id(tmp_path: Path) -> None:
     assert not any(b"ann-of-kent" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
+def test_processes_that_make_the_first_key_at_once_agree_on_one(tmp_path: Path) -> None:
+    path, gate = tmp_path / "keys" / "users.json", Barrier(8)
+
+    def start(number: int) -> str:
+        gate.wait()
+        return Pseudonyms(path).of("ann")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(start, range(8)))) == 1
+    assert [part.name for part in path.parent.iterdir()] == ["users.json"]
+
+
+def test_a_journal_of_plain_ids_does_not_become_one_of_pseudonyms_unasked(tmp_path: Path) -> None:
+    plain, settings = settings_under(tmp_path, **{"data.hash_users": False}), hashing(tmp_path)
+    state = open_state(settings.state.url)
+    Journal(state, plain.data).append([event(1, user_id="ann")], NOW)
+    with pytest.raises(SettingsError, match=r"holds plain user ids, .* to false to go on as before"):
+        Journal(state, settings.data)
+    assert not settings.data.user_key_file.exists()
+    Pseudonyms(settings.data.user_key_file)  # as `penstock rotate-user-key`: everybody starts anew
+    Journal(state, settings.data).append([event(2, user_id="ann")], NOW)
+    state.engine.dispose()
+
+
+def test_pseudonyms_are_not_gone_on_from_without_their_key_or_with_plain_ids(tmp_path: Path) -> None:
+    settings, plain = hashing(tmp_path), settings_under(tmp_path, **{"data.hash_users": False})
+    key = settings.data.user_key_file
+    state = open_state(settings.state.url)
+    Journal(state, settings.data).append([event(1, user_id="ann")], NOW)
+    with pytest.raises(SettingsError, match=r"data.hash_users is false .* set data.hash_users to true"):
+        Journal(state, plain.data)
+    key.rename(tmp_path / "away.json")
+    with pytest.raises(SettingsError, match=r"the key file .* is not there.* restore it from a backup"):
+        Journal(state, settings.data)
+    assert not key.exists()
+    assert Journal(state, plain.data).name_of("ann") == "ann"
+    state.engine.dispose()
+
+
 def test_what_is_no_event_is_kept_without_ids_and_taken_after_a_correction(tmp_path: Path) -> None:
     settings = hashing(tmp_path)
     state = open_state(settings.state.url)
@@ -93,7 +134,7 @@ def test_what_is_no_event_is_kept_without_ids_and_taken_after_a_correction(tmp_p
 
 def test_an_erasure_reaches_what_was_no_event_however_the_id_is_written(tmp_path: Path) -> None:
     """Messages from before data.hash_users was set, and pseudonyms of those after it."""
-    plain, settings = settings_under(tmp_path), hashing(tmp_path)
+    plain, settings = settings_under(tmp_path, **{"data.hash_users": False}), hashing(tmp_path)
     state = open_state(settings.state.url)
     values = [
         b'{"user_id": "caf\\u00e9", "kind\\u0041": 1}', "café;i1;click".encode(), b'[{"who": "caf\\u00e9"}]',

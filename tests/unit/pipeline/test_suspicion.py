@@ -17,7 +17,7 @@ AT = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 def test_a_farm_is_held_once_and_let_through_when_sent_back(tmp_path: Path) -> None:
-    settings = small_settings(tmp_path, **{"validation.min_rows": 1})
+    settings = small_settings(tmp_path, **{"validation.min_rows": 1, "data.hash_users": False})
     state = opened(settings)
     journal = Journal(state, settings.data)
 
@@ -68,7 +68,7 @@ def test_a_mass_of_suspects_refuses_the_snapshot(tmp_path: Path) -> None:
 
 
 def test_impressions_are_held_against_the_answers_that_were_kept(tmp_path: Path) -> None:
-    settings = small_settings(tmp_path, **{"validation.min_rows": 1})
+    settings = small_settings(tmp_path, **{"validation.min_rows": 1, "data.hash_users": False})
     state = opened(settings)
     shown = [
         {"user_id": f"u{n}", "item_id": "i1", "kind": "impression", "request_id": f"r{n}"} for n in range(4)

@@ -108,6 +108,7 @@ def settings_under(root: Path) -> Settings:
             "state.url": f"sqlite:///{root}/state.db",
             "registry.tracking_uri": f"sqlite:///{root}/mlflow.db",
             "registry.artifacts": str(root / "artifacts"),
+            "data.user_key_file": f"{root}/keys/users.json",
             "promotion.policy": "manual",
         }
     )

@@ -66,6 +66,7 @@ def whole(tmp_path: Path, settings: Settings, migrated: Path) -> Iterator[Whole]
     own = settings.override(
         {
             "state.url": f"sqlite:///{tmp_path}/state.db",
+            "data.user_key_file": f"{tmp_path}/keys/users.json",
             "registry.tracking_uri": f"sqlite:///{tmp_path}/mlflow.db",
             "registry.artifacts": str(tmp_path / "artifacts"),
             "promotion.policy": "manual",

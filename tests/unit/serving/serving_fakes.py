@@ -126,6 +126,8 @@ class Accepted:
 
 
 class FakeJournal:
+    name_of = staticmethod(str)
+
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
 

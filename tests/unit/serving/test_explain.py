@@ -86,9 +86,10 @@ def test_the_influence_is_the_difference_that_leaving_an_item_out_makes(whole: W
     scorer.observe(whole.runtime.journal.read(0, 8).drop("seq"))
     items = [one["item_id"] for one in found["request"]["items"]]
     past = [(item, "click", NOW - timedelta(minutes=30 - n)) for n, item in enumerate(ITEMS)]
+    stored = whole.runtime.journal.name_of("u1")
     for left_out in influence["items"]:
         rest = tuple(one for one in past if one[0] != left_out["item_id"])
-        whole_by = {one.item_id: one.score for one in scorer.rank(UserContext("u1"), items, NOW, 5)}
+        whole_by = {one.item_id: one.score for one in scorer.rank(UserContext(stored), items, NOW, 5)}
         rest_by = {one.item_id: one.score for one in scorer.rank(UserContext(history=rest), items, NOW, 5)}
         by_hand = [whole_by[item] - rest_by[item] for item in items]
         assert np.allclose([left_out["changes"][item] for item in items], by_hand)

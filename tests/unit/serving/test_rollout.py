@@ -41,6 +41,10 @@ class Stage:
         self.rollouts.look(NOW)
         return begun
 
+    def takes(self, rollout: Rollout, user: str) -> bool:
+        """Whether the user, by the name in the journal, belongs to the challenger."""
+        return rollout.takes(self.whole.runtime.journal.name_of(user))
+
     def ask(self, user: str | None) -> dict[str, Any]:
         answer = self.client.post("/v1/recommendations", json={"k": 3} | ({"user_id": user} if user else {}))
         assert answer.status_code == 200, answer.text
@@ -78,7 +82,7 @@ def test_a_user_is_always_in_the_same_arm_and_the_arms_are_of_the_size_asked_for
     first = {user: stage.ask(user)["version"] for user in USERS}
     assert set(first.values()) == {stage.champion, stage.challenger}
     for user in USERS:
-        assert (first[user] == stage.challenger) == rollout.takes(user)
+        assert (first[user] == stage.challenger) == stage.takes(rollout, user)
         assert stage.ask(user)["version"] == first[user]
     taken = sum(rollout.takes(f"somebody {number}") for number in range(20_000))
     assert taken / 20_000 == pytest.approx(0.3, abs=0.015)
@@ -102,7 +106,7 @@ def test_choices_count_for_the_arm_that_answered_and_within_the_window(stage: St
     rollout = stage.begin()
     answers = {user: stage.ask(user) for user in USERS}
     stage.rollouts.flush()
-    inside = [user for user in USERS if rollout.takes(user)]
+    inside = [user for user in USERS if stage.takes(rollout, user)]
     for number, user in enumerate(inside[:4]):
         stage.click(number, user, answers[user]["items"][0]["item_id"], answers[user]["request_id"])
     stage.click(90, inside[5], "i1", "a request that nobody made")

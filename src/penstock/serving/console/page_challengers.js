@@ -1,7 +1,7 @@
 // Challengers: what waits, every version, and one version whole: gates, slices, lists side by side, curves, lineage.
 import { call, query } from "./api.js";
 import { lineChart, stack } from "./charts.js";
-import { clock, count, fact, figure, fill, make, panel, short, span, table, text, unchanged, verdict, version } from "./dom.js";
+import { clock, count, fact, figure, fill, make, panel, person, short, span, table, text, unchanged, verdict, version } from "./dom.js";
 import { challengerCard, decisionForm, gateSummary, gateTable, rollbackForm } from "./gates.js";
 import { itemList } from "./lists.js";
 
@@ -83,7 +83,7 @@ function sideBySide(detail, champion) {
     } catch (error) { message.textContent = error.message; message.classList.add("bad"); }
   };
   users.addEventListener("change", load);
-  call("/v1/users?k=20").then(({ users: found }) => { fill(users, ...found.map((user) => make("option", { value: user, textContent: user }))); if (found.length) load(); else message.textContent = "No user has a history yet."; })
+  call("/v1/users?k=20").then(({ users: found }) => { fill(users, ...found.map((user) => make("option", { value: user, textContent: person(user) }))); if (found.length) load(); else message.textContent = "No user has a history yet."; })
     .catch((error) => { message.textContent = error.message; message.classList.add("bad"); });
   return panel("Old and new list", make("div", { className: "row" }, make("label", {}, "Real user", users)), message, box);
 }

@@ -1,6 +1,6 @@
 // Try it: pick or invent a user, see ten items with why, click one and watch the list change; compare two versions.
 import { call, query, unique } from "./api.js";
-import { fill, make, panel, text, unchanged } from "./dom.js";
+import { fill, make, panel, person, text, unchanged } from "./dom.js";
 import { itemList } from "./lists.js";
 import { labelForm } from "./page_label.js";
 
@@ -49,7 +49,7 @@ export function mount(root) {
       explain.hidden = !shown.known_user;
       fill(lists, beside ? column(`Version ${beside.number}`, "for comparison", itemList(beside.items, { faded: true })) : null,
         column(beside ? `Version ${shown.version}` : "Top ten", beside ? "serves" : "", itemList(shown.items, { before: beside && beside.items, onclick: click })));
-      const who = shown.user || "Somebody new", same = beside ? beside.items.filter((one) => shown.items.some((item) => item.item_id === one.item_id)).length : 0;
+      const who = shown.user ? person(shown.user) : "Somebody new", same = beside ? beside.items.filter((one) => shown.items.some((item) => item.item_id === one.item_id)).length : 0;
       say(!shown.items.length ? "Nothing fits these filters." : `${shown.known_user ? `For ${who}, from their history` : `${who} has no history: popular and fresh items`}, by version ${shown.version}.${beside ? ` ${same} of ${shown.items.length} are in both lists.` : ""}`);
     } catch (error) { say(error.message, true); }
   }
@@ -69,7 +69,7 @@ export function mount(root) {
         column("After the click", `version ${shown.version}`, itemList(shown.items, { before: before.items, marked: item.item_id, onclick: click })));
       const fresh = shown.items.filter((one) => !before.items.some((old) => old.item_id === one.item_id)).length;
       const movedBy = shown.items.filter((one, index) => before.items[index] && before.items[index].item_id !== one.item_id).length;
-      say(`${user_id} clicked “${item.title}”. ${movedBy} of ${shown.items.length} places changed, ${fresh} items are new in the list; ${took} ms from the click to the new list, by version ${shown.version}.`);
+      say(`${person(user_id)} clicked “${item.title}”. ${movedBy} of ${shown.items.length} places changed, ${fresh} items are new in the list; ${took} ms from the click to the new list, by version ${shown.version}.`);
       explain.hidden = false;
       lists.lastElementChild.querySelector("button")?.focus({ preventScroll: true });
     } catch (error) { say(error.message, true); }
