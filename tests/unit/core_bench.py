@@ -40,16 +40,11 @@ SMALL: dict[str, Any] = {
 
 
 def small_settings(root: Path, encoder: str = "minilm", **changes: Any) -> Settings:
-    """params.yaml with small networks, and everything that is written placed under `root`; pseudonyms under one key."""
-    key = root / "keys" / "users.json"
-    if not key.exists():  # made as `Pseudonyms` would, but the same every time: a bootstrap draws users in their order
-        key.parent.mkdir(parents=True, exist_ok=True)
-        key.touch(0o600)
-        key.write_text(json.dumps({"keys": [{"key": "7" * 64}]}))
+    """params.yaml with small networks, and everything that is written placed under `root`."""
     places = {
         "state.home": str(root / "var"),
         "state.url": f"sqlite:///{root}/state.db",
-        "data.user_key_file": str(key),
+        "data.user_key_file": str(root / "keys" / "users.json"),
         "data.dir": str(root / "data"),
         "registry.tracking_uri": f"sqlite:///{root}/mlflow.db",
         "registry.artifacts": str(root / "artifacts"),
@@ -171,7 +166,10 @@ class Shop:
 
 
 def open_shop(root: Path, encoder: str, parts: int, **changes: Any) -> Shop:
-    """A shop of 40 items and about 170 requests, its catalogue written to `data.dir`, its journal empty."""
+    """A shop of 40 items and about 170 requests, its catalogue written to `data.dir`, its journal empty.
+
+    Its pseudonyms are the same every time: a bootstrap draws users in the order of their names.
+    """
     from penstock.data.simulate import simulate
 
     small = {
@@ -183,6 +181,10 @@ def open_shop(root: Path, encoder: str, parts: int, **changes: Any) -> Shop:
         "gates.bootstrap_resamples": 100, "promotion.policy": "automatic",
     }  # fmt: skip
     settings = small_settings(root, encoder, **{**small, **changes})
+    key = settings.data.user_key_file
+    key.parent.mkdir(parents=True)
+    key.touch(0o600)
+    key.write_text(json.dumps({"keys": [{"key": "7" * 64}]}))
     dataset, _ = simulate(settings.simulate, 5)
     write_dataset(Dataset(dataset.events[:9], dataset.catalogue, dataset.meta), settings.data.dir)
     at = dataset.events["at"]
