@@ -58,15 +58,16 @@ class Points:
         os.fsync = fsync
         sa.event.listen(sa.engine.Engine, "before_cursor_execute", self._statement)
         sa.event.listen(sa.engine.Engine, "commit", lambda _: self._step("commit", self._database_error))
-        for event in ("begin", "commit", "rollback"):
-            sa.event.listen(sa.engine.Engine, event, self._within if event == "begin" else self._without)
+        # From before the lock is taken until after it is let go: the lease's heart beats in a thread of its own.
+        sa.event.listen(sa.engine.Engine, "begin", self._within, insert=True)
+        sa.event.listen(sa.pool.Pool, "checkin", self._without)
         return self
 
-    def _within(self, connection: Any) -> None:
-        self.transactions.add(id(connection))
+    def _within(self, connection: sa.engine.Connection) -> None:
+        self.transactions.add(id(connection.connection.dbapi_connection))
 
-    def _without(self, connection: Any) -> None:
-        self.transactions.discard(id(connection))
+    def _without(self, dbapi_connection: Any, _: Any) -> None:
+        self.transactions.discard(id(dbapi_connection))
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if os.getpid() != self.process:
