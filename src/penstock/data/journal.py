@@ -9,6 +9,7 @@ is accepted, and goes to quarantine when its snapshot is validated.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -24,8 +25,12 @@ from penstock.settings import DataSettings
 
 NUMBERED: dict[str, pl.DataType] = {"seq": pl.Int64(), **EVENT_COLUMNS}
 NOTHING = {True: pl.DataFrame(schema=NUMBERED), False: pl.DataFrame(schema=EVENT_COLUMNS)}
+FEW = 16
+"""Events that are quicker made into a table row by row: half of the time for one, eight times as long for thousands."""
 CHUNK = 20_000
 """Rows of one INSERT."""
+COUNTED = {"preserve_rowcount": True}
+"""psycopg forgets how many rows went in once its cursor is closed, which SQLAlchemy does first."""
 
 LAST = sa.select(sa.func.coalesce(sa.func.max(table.c.seq), 0))
 NEWEST_USER = sa.select(table.c.user_id).order_by(table.c.seq.desc()).limit(1)
@@ -123,8 +128,10 @@ class Journal:
 
     def insert(self, conn: sa.Connection, rows: list[dict[str, Any]]) -> int:
         """Accept admitted rows within a transaction; returns how many are new."""
-        last = conn.execute(LAST).scalar_one()
         statement = _insert_new(conn.dialect.name)
+        if len(rows) == 1:  # what a service is sent: every driver counts one row, not every one several
+            return conn.execute(statement, rows, execution_options=COUNTED).rowcount
+        last = conn.execute(LAST).scalar_one()
         for start in range(0, len(rows), CHUNK):
             conn.execute(statement, rows[start : start + CHUNK])
         return int(conn.execute(TAKEN, {"last": last}).scalar_one())
@@ -136,6 +143,8 @@ def events_frame(rows: Iterable[sa.Row[Any]], with_seq: bool = False) -> pl.Data
     if not found:
         return NOTHING[with_seq].clone()  # what whoever follows the journal meets most of the time
     schema = NUMBERED if with_seq else EVENT_COLUMNS
+    if len(found) <= FEW:
+        return pl.DataFrame(found, schema, orient="row")
     columns = zip(schema.items(), zip(*found, strict=True), strict=True)
     return pl.DataFrame([_column(name, dtype, values) for (name, dtype), values in columns])
 
@@ -145,6 +154,7 @@ def _column(name: str, dtype: pl.DataType, values: tuple[Any, ...]) -> pl.Series
     return pl.Series(name, values, pl.Int64).cast(AT) if dtype == AT else pl.Series(name, values, dtype)
 
 
+@cache
 def _insert_new(dialect: str) -> Any:
     if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql

@@ -92,7 +92,7 @@ def fill_user_columns(
     else:
         out_CF[:, -4] = 0.0
     out_CF[:, -3] = np.log1p(len(history))
-    out_CF[:, -2] = np.log(follow_count_L + 1.0).mean()
+    out_CF[:, -2] = np.add.reduce(np.log(follow_count_L + 1.0)) / len(recent)
     out_CF[:, -1] = np.log1p(age_h_L[-1])
 
 

@@ -72,7 +72,7 @@ class DecayedCounts:
     def _scale_at(self, at_s: float) -> NDArray[np.float64]:
         """What a stored sum is worth at `at_s`, [H]; a request reads several sums at one time."""
         if self._scale is None or self._scale[0] != at_s:
-            exponent_H = -(at_s - self.origin_s_H) / self.half_life_s_H
+            exponent_H = (self.origin_s_H - at_s) / self.half_life_s_H
             scale_H = np.exp2(np.minimum(exponent_H, MAX_EXPONENT))
             self._scale = (at_s, scale_H if self.started else np.zeros_like(scale_H))
         return self._scale[1]

@@ -84,6 +84,7 @@ class CausalState:
         self.counted_s = 0.0
         self._gain = dict(zip(spec.kinds, spec.gains, strict=True))
         self._kind = {kind: index for index, kind in enumerate(spec.kinds)}
+        self._is_past = np.array([kind not in NOT_HISTORY for kind in spec.kinds] + [False])  # -1: an unknown kind
 
     # ---- items
 
@@ -132,8 +133,7 @@ class CausalState:
         # numpy throughout: polars starts its query engine for each of these, which a single event would wait for.
         low_E = (kind_E == self._kind.get("rating", -2)) & (events["value"].to_numpy() < self.spec.positive_rating_min)
         gain_E[low_E] = 0.0
-        hidden = [self._kind[name] for name in NOT_HISTORY if name in self._kind]
-        past_E = ~np.isin(kind_E, [*hidden, -1]) & ~low_E
+        past_E = self._is_past[kind_E] & ~low_E
         at_s_E = events["at"].to_numpy().astype("datetime64[us]").astype(np.float64) / 1e6
         user_E = events["user_id"].to_numpy()
         keep_E = row_E >= 0

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.features.history import History
+from penstock.features.pool import good_rows
 from penstock.features.staged import staged
 from penstock.features.state import PAIR_TAIL, CausalState, seconds
 from penstock.features.yields import Yields
@@ -87,10 +88,14 @@ class Allowed:
             allowed_P &= ~np.isin(row_P, self._excluded)
         return allowed_P
 
+    def among(self, row_P: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the rows that may be shown."""
+        allowed_P = self.of(row_P)
+        return row_P if allowed_P.all() else row_P[allowed_P]
+
     def rows(self) -> NDArray[np.int64]:
         """Every row that may be shown."""
-        row_N = np.arange(len(self._born_s_N))
-        return row_N[self.of(row_N)]
+        return self.among(np.arange(len(self._born_s_N)))
 
     def reach(self, count: int) -> int:
         """How long a list must be so that `count` of it are left: as the catalogue, where a mask may leave few."""
@@ -141,7 +146,7 @@ def source_lists(
             AGAIN: again(history, wanted),
         }
     if allowed is not None:
-        lists = {name: row_P[allowed.of(row_P)] for name, row_P in lists.items()}
+        lists = {name: allowed.among(row_P) for name, row_P in lists.items()}
     return {name: row_P[:count] for name, row_P in lists.items()}
 
 
@@ -152,12 +157,11 @@ def together(state: CausalState, history: History, at_s: float, count: int) -> N
     column_P, count_P, owner_P = state.pairs.entries(recent.row_L, at_s)
     one_P = state.places.representatives(column_P, len(state.items))
     strength_P = np.bincount(one_P, count_P * weight_L[owner_P], len(one_P))
-    place_U = np.flatnonzero(one_P == np.arange(len(one_P)))
-    row_U, strength_U = column_P[place_U], strength_P[place_U]
-    if count < len(row_U):
-        near_U = np.flatnonzero(strength_U >= np.partition(strength_U, len(row_U) - count)[len(row_U) - count])
-        row_U, strength_U = row_U[near_U], strength_U[near_U]
-    return np.asarray(row_U[np.lexsort((row_U, -strength_U))][:count], np.int64)
+    place_U = (one_P == np.arange(len(one_P))).nonzero()[0]
+    place_U = place_U[good_rows(strength_P[place_U], count)]
+    place_U = place_U[np.argsort(column_P[place_U])]
+    order_U = np.argsort(-strength_P[place_U], kind="stable")[:count]
+    return np.asarray(column_P[place_U[order_U]], np.int64)
 
 
 def again(history: History, count: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from http.cookies import CookieError, SimpleCookie
 
 from anyio import CapacityLimiter, move_on_after
@@ -45,6 +45,7 @@ ROUTES: tuple[tuple[str, str, Permission], ...] = (
 log = logging.getLogger(__name__)
 
 
+@lru_cache(maxsize=64)
 def permission_for(method: str, path: str) -> Permission | None:
     """What a request needs; None where anybody may."""
     if PUBLIC.fullmatch(path):

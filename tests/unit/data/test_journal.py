@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_bench import NOW, event, settings_under, table
 
+from penstock.data import journal as tested
 from penstock.data.journal import Accepted, Journal
 from penstock.data.state import open_state
 from penstock.errors import SchemaError
@@ -37,6 +38,15 @@ def test_an_event_comes_back_as_it_was_sent(journal: Journal) -> None:
     assert read.schema == {"seq": pl.Int64(), **EVENT_COLUMNS}
     assert read.drop("seq").to_dicts() == [{name: sent.get(name) for name in EVENT_COLUMNS} | {"received_at": NOW}]
     assert journal.pending() == 1
+
+
+def test_few_events_and_many_make_the_same_table(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = [event(n, value=n / 2 if n % 2 else None, position=n if n % 3 else None, query="q" * n) for n in range(9)]
+    journal.append(sent, NOW)
+    few = journal.read(0, 100)
+    monkeypatch.setattr(tested, "FEW", 3)
+    assert journal.read(0, 100).equals(few)
+    assert journal.read(0, 100).schema == few.schema
 
 
 def test_the_first_of_equal_ids_stays(journal: Journal) -> None:
