@@ -115,6 +115,15 @@ def test_what_cannot_be_written_now_is_written_later_and_once(
     assert count(state) == 4
 
 
+def test_more_answers_than_one_statement_takes_are_all_written_in_order(state: State, kept: AnswerLog) -> None:
+    names = [f"r{number}" for number in range(2 * answer_log.BATCH + 1)]
+    for name in names:
+        kept.put(one(name))
+    assert kept.flush() == len(names)
+    with state.read() as conn:
+        assert conn.execute(sa.select(answers.c.request_id).order_by(answers.c.seq)).scalars().all() == names
+
+
 def test_a_full_queue_drops_the_oldest_and_counts_them(
     state: State, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
