@@ -4,11 +4,15 @@ A large batch is folded into a compressed sparse matrix; a small one (the servic
 a dictionary that every read consults too, so both paths give the same numbers.
 """
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-FOLD_AT = 20_000
+FOLD_AT, NEARLY = 20_000, 18_000
+"""Pairs that wait until they are folded, and that wait when it is time to fold apart; an event brings at most 40."""
 MAX_EXPONENT = 100.0
 
 
@@ -83,15 +87,37 @@ class Cooccurrence:
         if self.waiting_pairs > FOLD_AT:
             self._fold(rows)
 
+    def fold_apart(self, rows: int, lock: AbstractContextManager[Any]) -> None:
+        """Where many pairs wait, fold them while others read, who then wait for the exchange only.
+
+        A fold of millions of counts takes 20 ms, with the interpreter free for others nearly all of the time.
+
+        Args:
+            lock: held by whoever reads; not held by the caller, who sees to it that nobody adds.
+        """
+        if self.waiting_pairs > NEARLY:
+            folded_NN = self._folded(rows)
+            with lock:
+                self._take(folded_NN)
+
     def _fold(self, rows: int) -> None:
-        if self.base_NN.shape[0] < rows:
-            self.base_NN.resize((rows, rows))
-        if self.waiting:
-            row_P = np.repeat(list(self.waiting), [len(columns) for columns, _ in self.waiting.values()])
-            column_P = np.concatenate([columns for columns, _ in self.waiting.values()])
-            weight_P = np.concatenate([weights for _, weights in self.waiting.values()])
-            self.base_NN = self.base_NN + sparse.coo_matrix((weight_P, (row_P, column_P)), (rows, rows)).tocsr()
-            self.waiting, self.waiting_pairs = {}, 0
+        self._take(self._folded(rows))
+
+    def _take(self, folded_NN: sparse.csr_matrix) -> None:
+        self.base_NN, self.waiting, self.waiting_pairs = folded_NN, {}, 0
+
+    def _folded(self, rows: int) -> sparse.csr_matrix:
+        """The matrix, of so many rows, with what waits in it; whoever reads the old one may go on."""
+        base_NN = self.base_NN
+        if base_NN.shape[0] < rows:
+            base_NN = base_NN.copy()
+            base_NN.resize((rows, rows))
+        if not self.waiting:
+            return base_NN
+        row_P = np.repeat(list(self.waiting), [len(columns) for columns, _ in self.waiting.values()])
+        column_P = np.concatenate([columns for columns, _ in self.waiting.values()])
+        weight_P = np.concatenate([weights for _, weights in self.waiting.values()])
+        return base_NN + sparse.coo_matrix((weight_P, (row_P, column_P)), (rows, rows)).tocsr()
 
     def entries(
         self, row_L: NDArray[np.int64], at_s: float

@@ -7,6 +7,7 @@ N items, H half-lives, C candidates, L past events, F features.
 """
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -189,6 +190,11 @@ class CausalState:
         after_P = weight_P > 0
         self.follows.add(left_P[after_P], right_P[after_P], at_s_P[after_P], rows, weight_P[after_P])
         self.follow_count.add(batch.row_E, np.ones(len(batch.row_E)), batch.at_s_E)
+
+    def fold_apart(self, lock: AbstractContextManager[Any]) -> None:
+        """Fold what waits in large matrices, if it is time; see Cooccurrence.fold_apart for `lock`."""
+        for counts in (self.pairs, self.follows):
+            counts.fold_apart(len(self.items), lock)
 
     # ---- features out
 

@@ -244,6 +244,8 @@ class Runtime:
                     with served.lock:
                         _see(served, page)
                 more = len(page) == PAGE
+            if served.scorer.task == "rank":
+                served.scorer.state.fold_apart(served.lock)
 
     def _switch(self, number: str, digest: str, folder: Path) -> None:
         fresh = self.bring_up(number, digest, folder)

@@ -1,5 +1,8 @@
 """Co-occurrence: the folded matrix and the waiting pairs give one answer, that of the obvious formula."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,3 +96,26 @@ def test_kept_and_restored() -> None:
     for one in (counts, other):
         add(one, [(0, 4, 30.0)])
     np.testing.assert_array_equal(read(counts, 40.0), read(other, 40.0))
+
+
+def test_folding_apart_leaves_what_others_read_alone_until_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cooccurrence, "NEARLY", 10)
+    counts, at_s = Cooccurrence(HALF_LIFE_S), 30.0
+    seen = []
+
+    @contextmanager
+    def lock() -> Iterator[None]:
+        seen.append((read(counts, at_s), len(counts.waiting)))
+        yield
+        seen.append((read(counts, at_s), len(counts.waiting)))
+
+    add(counts, [(0, 1, 3.0), (1, 2, 9.0), (3, 4, 12.0)], rows=5)
+    counts.fold_apart(5, lock())
+    assert not seen, "few pairs wait on"
+    add(counts, [(0, 1, 20.0), (0, 4, 22.0), (2, 4, 25.0)], rows=5)
+    counts.fold_apart(7, lock())
+    (before, waited), (after, waits) = seen
+    assert (waited, waits) == (5, 0)
+    np.testing.assert_allclose(after, before, rtol=1e-12)
+    add(counts, [(0, 6, 30.0)], rows=7)
+    assert read(counts, at_s)[0, 6] == 1.0
