@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from serving_fakes import NOW, FakeJournal, FakeRegistry, FakeScorer, World, digest_of, event, loader
 
+from penstock.features import cooccurrence
 from penstock.serving.runtime import NotReady, Runtime
 
 LATER = NOW + timedelta(seconds=1)
@@ -144,3 +145,14 @@ def test_the_thread_polls_until_stopped(tmp_path: Path) -> None:
     runtime.stop()
     assert runtime.current().version == "1"
     assert not any(thread.name == "penstock-poller" for thread in threading.enumerate())
+
+
+def test_co_occurrences_are_folded_without_an_answer_in_the_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cooccurrence, "NEARLY", 2)
+    pairs = world.runtime.current().scorer.state.pairs
+    one, two, three = (event(number, item=f"i{number}") | {"at": LATER} for number in (1, 2, 3))
+    world.runtime.accept([one, two])
+    assert (pairs.waiting_pairs, pairs.base_NN.nnz) == (2, 0)
+    world.runtime.accept([three])
+    assert (pairs.waiting_pairs, pairs.base_NN.nnz) == (0, 6)
+    assert not world.runtime.current().lock.locked()
