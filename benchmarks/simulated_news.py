@@ -2,9 +2,11 @@
 
     python benchmarks/simulated_news.py --out OUT [--days 4] [--requests-per-day 4000]
 
-Items live for six hours, so yesterday's model knows next to none of them. `penstock backtest` replays the log at three
-cadences with the encoder tuned, and at the shortest with it frozen. Each request ranks the ten items that were shown;
-the oracle ranks them by their true attraction. Differences are paired over requests, intervals over users. Writes
+Items live for six hours, so yesterday's model knows next to none of them. Their own quality spreads so far that click
+rates do by .78 in log-odds, which is what they do among the articles of the MIND subset (.79, logit-normal fit).
+`penstock backtest` replays the log at three cadences with the encoder tuned, and at the shortest with it frozen. Each
+request ranks the ten items that were shown; the oracle ranks them by their true attraction, two others without a part
+of it: what that part can bring at most. Differences are paired over requests, intervals over users. Writes
 benchmarks/results/simulated_news.json.
 """
 
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 import measure
 from penstock.data.dataset import read_dataset
-from penstock.data.simulate import TRUTH_FILE, oracle_scores, simulate_and_write
+from penstock.data.simulate import TRUTH_FILE, oracle_scores, partial_truth, simulate_and_write
 from penstock.metrics import bootstrap_mean, paired_bootstrap
 from penstock.pipeline.backtest import Backtest
 from penstock.pipeline.backtest_run import run_backtest
@@ -31,6 +33,7 @@ from penstock.settings import Settings, load_settings
 DAILY, NEVER = "1d", "never"
 LIFE_H = 6.0
 ON_OFFER = 100
+QUALITY_SPREAD = 1.0
 TARGETS = {"share of the oracle": 0.85, "fresh against daily": 0.10, "tuned against frozen": 0.05}
 
 
@@ -52,9 +55,9 @@ def ndcg_of(data: Path, out: Path, settings: Settings, cadences: list[str]) -> t
     return ndcg, backtest, time.perf_counter() - started
 
 
-def oracle_of(backtest: Backtest, data: Path) -> NDArray[np.float64]:
-    """The oracle's NDCG@10 of each scored request, in the order of `Backtest.wanted`."""
-    scores = oracle_scores(backtest.grouped(backtest.dataset.events), pl.read_parquet(data / TRUTH_FILE))
+def oracle_of(backtest: Backtest, truth: pl.DataFrame) -> NDArray[np.float64]:
+    """NDCG@10 of each scored request when ranked by the attraction in `truth`, in the order of `Backtest.wanted`."""
+    scores = oracle_scores(backtest.grouped(backtest.dataset.events), truth)
     by_request = dict(zip(scores["request_id"].to_list(), scores["ndcg"].to_list(), strict=True))
     by_number = {one.number: by_request[request] for request, one in backtest.truth.items()}
     return np.array([by_number[number] for number in backtest.wanted().request_R.tolist()])
@@ -81,15 +84,20 @@ def main() -> None:
     fresh = options.fresh
     items = round(ON_OFFER * (options.days * 24 + LIFE_H) / LIFE_H)
     world = {"items": items, "users": 500, "days": options.days, "requests_per_day": options.requests_per_day}
+    world |= {"item_life_h": LIFE_H, "quality_spread": QUALITY_SPREAD}
     settings = load_settings().override(
-        {f"simulate.{key}": value for key, value in (world | {"item_life_h": LIFE_H}).items()}
+        {f"simulate.{key}": value for key, value in world.items()}
         | {"backtest.warmup": options.warmup, "state.home": str(options.out / "home")}
     )
     data = options.out / "data"
     simulate_and_write(settings.simulate, settings.seed, data)
     tuned, backtest, tuned_s = ndcg_of(data, options.out / "tuned", settings, [fresh, DAILY, NEVER])
     frozen, _, frozen_s = ndcg_of(data, options.out / "frozen", settings.override({"text.tuning": "frozen"}), [fresh])
-    user_R, oracle_R = backtest.wanted().user_R, oracle_of(backtest, data)
+    user_R, oracle_R = backtest.wanted().user_R, oracle_of(backtest, pl.read_parquet(data / TRUTH_FILE))
+    lacking = {
+        f"oracle without {part}": oracle_of(backtest, partial_truth(settings.simulate, settings.seed, part))
+        for part in ("items", "style")
+    }
     found = {
         "fresh against daily": compared(tuned[fresh], tuned[DAILY], user_R),
         "fresh against never": compared(tuned[fresh], tuned[NEVER], user_R),
@@ -97,11 +105,11 @@ def main() -> None:
     }
     against = compared(tuned[fresh], oracle_R, user_R)
     share = {key.removeprefix("relative"): 1 + value for key, value in against.items() if key.startswith("relative")}
-    methods = {**tuned, f"{fresh}, frozen": frozen[fresh], "oracle": oracle_R}
+    methods = {**tuned, f"{fresh}, frozen": frozen[fresh], "oracle": oracle_R} | lacking
     measure.save(
         "simulated_news",
         {
-            "world": world | {"item_life_h": LIFE_H, "warmup": options.warmup, "seed": settings.seed},
+            "world": world | {"warmup": options.warmup, "seed": settings.seed},
             "fresh": fresh,
             "scored_requests": len(user_R),
             "users": len(np.unique(user_R)),

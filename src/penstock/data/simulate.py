@@ -8,13 +8,14 @@ popularity; positions bias clicks; purchases and ratings follow clicks; one even
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from penstock.data.dataset import Dataset, DatasetMeta, write_dataset
 from penstock.data.simulated.arrivals import arrivals
-from penstock.data.simulated.behaviour import Shown, follow, received_delay_h, show
+from penstock.data.simulated.behaviour import Shown, attraction, follow, received_delay_h, show
 from penstock.data.simulated.oracle import oracle_ndcg, oracle_scores
 from penstock.data.simulated.texts import topics
 from penstock.data.simulated.world import Floats, Ints, Items, World, make_world
@@ -22,7 +23,7 @@ from penstock.data.tables import conform, write_table
 from penstock.records import AT, CATALOGUE_COLUMNS, CATALOGUE_REQUIRED, EVENT_COLUMNS, EVENT_REQUIRED
 from penstock.settings import SimulateSettings
 
-__all__ = ["TRUTH_FILE", "arrivals", "oracle_ndcg", "oracle_scores", "simulate", "simulate_and_write"]
+__all__ = ["TRUTH_FILE", "arrivals", "oracle_ndcg", "oracle_scores", "partial_truth", "simulate", "simulate_and_write"]
 
 TRUTH_FILE = "truth.parquet"
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -45,9 +46,7 @@ def simulate(settings: SimulateSettings, seed: int) -> tuple[Dataset, pl.DataFra
     Raises:
         SettingsError: too few items for the time and their lives.
     """
-    world_rng, shown_rng, followed_rng, delay_rng = np.random.default_rng([seed, 1]).spawn(4)
-    world = make_world(settings, world_rng)
-    shown = show(world, settings, shown_rng)
+    world, shown, followed_rng, delay_rng = _drawn(settings, seed)
     events = _events(world, shown, followed_rng, delay_rng)
     kinds = sorted(events["kind"].unique())
     meta = DatasetMeta("market", "rank", True, "impressions", kinds, f"simulated, seed {seed}")
@@ -60,6 +59,27 @@ def simulate(settings: SimulateSettings, seed: int) -> tuple[Dataset, pl.DataFra
         }
     )
     return Dataset(events, _catalogue(world.items), meta), truth
+
+
+def partial_truth(settings: SimulateSettings, seed: int, without: Literal["items", "style"]) -> pl.DataFrame:
+    """The truth of an oracle that lacks a part of it: request_id, item_id, attraction of every impression.
+
+    What it ranks worse than the full one is the most that the part can bring anybody who knows all the rest. `items`:
+    what an item is beyond its text, its own quality and bursts; `style`: what users think of a text's style.
+
+    Raises:
+        SettingsError: as `simulate`.
+    """
+    world, shown, _, _ = _drawn(settings, seed)
+    names = {"request_id": _names("r", shown.request, 7), "item_id": _names("item-", shown.item, 5)}
+    return pl.DataFrame(names | {"attraction": attraction(world.without(without), shown)})
+
+
+def _drawn(settings: SimulateSettings, seed: int) -> tuple[World, Shown, np.random.Generator, np.random.Generator]:
+    """World and what is shown in it, and what the rest of the log is drawn with: follow-ups, then delays."""
+    world_rng, shown_rng, followed_rng, delay_rng = np.random.default_rng([seed, 1]).spawn(4)
+    world = make_world(settings, world_rng)
+    return world, show(world, settings, shown_rng), followed_rng, delay_rng
 
 
 def simulate_and_write(settings: SimulateSettings, seed: int, into: Path) -> Dataset:

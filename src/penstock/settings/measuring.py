@@ -59,4 +59,5 @@ class SimulateSettings(Section):
     days: float = Field(gt=0)
     requests_per_day: int = Field(ge=1)
     shown: int = Field(ge=2)
+    quality_spread: float = Field(ge=0)
     item_life_h: float = Field(gt=0)

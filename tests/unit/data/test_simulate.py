@@ -9,13 +9,13 @@ import pytest
 
 from penstock.data.dataset import Dataset, read_dataset
 from penstock.data.requests import group_requests
-from penstock.data.simulate import arrivals, oracle_ndcg, oracle_scores, simulate, simulate_and_write
+from penstock.data.simulate import arrivals, oracle_ndcg, oracle_scores, partial_truth, simulate, simulate_and_write
 from penstock.data.simulated.world import make_world
 from penstock.errors import DataError, SettingsError
 from penstock.settings import SimulateSettings, load_settings
 
 SETTINGS = load_settings(Path(__file__).parents[3] / "params.yaml", {})
-SMALL = SimulateSettings(items=120, users=60, days=2, requests_per_day=400, shown=8, item_life_h=24)
+SMALL = SimulateSettings(items=120, users=60, days=2, requests_per_day=400, shown=8, item_life_h=24, quality_spread=0.5)
 Simulated = tuple[Dataset, pl.DataFrame]
 
 
@@ -162,3 +162,15 @@ def test_oracle_by_hand() -> None:
 def test_too_few_items_for_the_time_is_said() -> None:
     with pytest.raises(SettingsError, match=r"nothing is on offer .* raise simulate.items"):
         simulate(SMALL.model_copy(update={"items": 10, "days": 40.0, "item_life_h": 2.0}), 7)
+
+
+def test_an_oracle_that_lacks_a_part_ranks_worse(small: Simulated, requests: pl.DataFrame) -> None:
+    whole = oracle_ndcg(requests, small[1])
+    for part in ("items", "style"):
+        lacking = partial_truth(SMALL, 7, part)
+        assert lacking.select("request_id", "item_id").equals(small[1].select("request_id", "item_id"))
+        assert oracle_ndcg(requests, lacking) < whole - 0.003
+    plain = SMALL.model_copy(update={"quality_spread": 0.0})
+    gone = simulate(plain, 7)[1]["attraction"].to_numpy()
+    same = partial_truth(plain, 7, "items")["attraction"].to_numpy()
+    assert np.mean(np.isclose(gone, same)) > 0.5, "where no burst is on, quality was all that was taken away"

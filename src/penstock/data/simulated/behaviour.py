@@ -78,6 +78,17 @@ def show(world: World, settings: SimulateSettings, rng: np.random.Generator) -> 
     return Shown(request, user_R[request], item, position, hour_R[request], attraction, looked_at)
 
 
+def attraction(world: World, shown: Shown) -> Floats:
+    """What `Shown.attraction` would be in `world`, for each of its rows."""
+    parts = []
+    for start in range(0, len(shown.item), CHUNK):
+        rows = slice(start, start + CHUNK)
+        item_J, place = np.unique(shown.item[rows], return_inverse=True)
+        appeal_CJ = world.appeal(shown.user[rows], shown.at_h[rows], item_J)
+        parts.append(_chance(np.take_along_axis(appeal_CJ, place[:, None], axis=1)[:, 0]))
+    return np.concatenate(parts)
+
+
 def follow(world: World, shown: Shown, rng: np.random.Generator) -> Iterator[Followed]:
     """Draw clicks, then purchases and ratings of what was clicked."""
     click = np.flatnonzero(rng.random(len(shown.item)) < shown.probability)
@@ -89,7 +100,7 @@ def follow(world: World, shown: Shown, rng: np.random.Generator) -> Iterator[Fol
     purchase_h = at_h[bought] + SECOND_H * (20 + rng.exponential(120, bought.sum()))
     yield Followed("purchase", click[bought], purchase_h, world.items.price_I[shown.item[click[bought]]])
     rated = rng.random(len(click)) < 0.15
-    stars = (2.4 + 3 * liking + 0.4 * world.items.quality_I[shown.item[click]] + rng.normal(0, 0.7, len(click)))[rated]
+    stars = (2.4 + 3 * liking + 0.8 * world.items.quality_I[shown.item[click]] + rng.normal(0, 0.7, len(click)))[rated]
     rating_h = at_h[rated] + SECOND_H * (30 + rng.exponential(900, rated.sum()))
     yield Followed("rating", click[rated], rating_h, np.round(stars).clip(1, 5))
 

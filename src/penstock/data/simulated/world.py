@@ -4,7 +4,8 @@ I items (J: some of them), U users, T topics, D latent dimensions, S styles, A a
 times in hours from the start.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ UNSTYLED = 0.2
 
 @dataclass(frozen=True)
 class Items:
-    """`style_I`: index of the style, -1 for none. Sorted by birth."""
+    """`style_I`: index of the style, -1 for none; `quality_I`: added to the log-odds of a click. Sorted by birth."""
 
     vector_ID: Floats
     topic_I: Ints
@@ -68,6 +69,13 @@ class World:
     users: Users
     bursts: Bursts
 
+    def without(self, part: Literal["items", "style"]) -> "World":
+        """The same world where items are as good as their text says and no burst happens, or where style is nothing."""
+        if part == "style":
+            return replace(self, users=replace(self.users, taste_US=np.zeros_like(self.users.taste_US)))
+        items = replace(self.items, quality_I=np.zeros_like(self.items.quality_I))
+        return replace(self, items=items, bursts=replace(self.bursts, strength_B=np.zeros_like(self.bursts.strength_B)))
+
     def interest_at(self, user_R: Ints, hour_R: Floats) -> Floats:
         """Latent interest [R, D] of each user at each hour."""
         place_R = hour_R / ANCHOR_H
@@ -93,7 +101,7 @@ class World:
         items = self.items
         taste_US1 = np.pad(self.users.taste_US, ((0, 0), (0, 1)))
         appeal_RJ = 4.5 * self.interest_at(user_R, hour_R) @ items.vector_ID[item_J].T
-        appeal_RJ += taste_US1[user_R][:, items.style_I[item_J]] + 0.5 * items.quality_I[item_J] - 4.0
+        appeal_RJ += taste_US1[user_R][:, items.style_I[item_J]] + items.quality_I[item_J] - 4.0
         appeal_RJ += self.fame_at(hour_R, item_J)
         age_RJ = hour_R[:, None] - items.born_h_I[item_J]
         appeal_RJ += 0.6 * np.exp(-age_RJ.clip(0) / NOVELTY_H)
@@ -135,7 +143,7 @@ def _make_items(settings: SimulateSettings, topic_TD: Floats, rng: np.random.Gen
         vector_ID=_unit(topic_TD[topic_I] + 0.3 * rng.normal(size=(count, DIMENSIONS)) / np.sqrt(DIMENSIONS) * 2),
         topic_I=topic_I,
         style_I=style_I,
-        quality_I=rng.normal(size=count),
+        quality_I=settings.quality_spread * rng.normal(size=count),
         price_I=np.round(rng.lognormal(3.2, 0.8, count), 2),
         born_h_I=born_h_I,
         retired_h_I=born_h_I + life_h_I,
