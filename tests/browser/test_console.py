@@ -1,11 +1,13 @@
 """A person's ways through the console, in a real browser."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from console_bench import EVIL
 from served_site import Site, keep
+from serving_fakes import NOW
 
 from penstock.data.journal import Journal
 
@@ -84,6 +86,26 @@ def test_a_quarantine_replay(open_page: Open, site: Site) -> None:
     page.get_by_role("table").get_by_text("replayed").wait_for()
     assert Journal(site.bench.state, site.bench.settings.data).pending() == 4
     keep(page, "replayed")
+
+
+def test_a_pseudonym_is_shown_by_its_beginning_and_asked_for_whole(open_page: Open, site: Site) -> None:
+    user, brief = "u_" + "7c" * 32, "u_7c7c7c7c…"
+    event = {"event_id": "p1", "user_id": user, "item_id": "i3", "kind": "click", "at": NOW}
+    site.bench.runtime.accept([event])
+    held = json.dumps({"user_id": user, "item_id": "i3", "kind": "click"})
+    site.bench.insert("quarantine", snapshot_id="s2", event=held, reasons='["odd"]', created_at=1, status="held")
+    page = open_page("try")
+    page.get_by_text(f"For {brief}, from their history").wait_for()
+    field = page.get_by_label("User")
+    assert (field.input_value(), field.get_attribute("title")) == (brief, user)
+    page.locator(".items button").first.click()
+    page.get_by_text(f"{brief} clicked").wait_for()
+    assert site.bench.runtime.journal.read(0, 100)["user_id"][-1] == user
+    keep(page, "pseudonym")
+    field.fill("ada")
+    assert field.get_attribute("title") == "ada"
+    page.get_by_role("link", name="Data").click()
+    assert page.get_by_title(user).inner_text() == brief
 
 
 def test_hostile_text_stays_text(open_page: Open) -> None:

@@ -1,7 +1,9 @@
 """The data's page of the console: snapshots, what was put aside and why, how the stream drifts, the Data Docs."""
 
 import json
+import re
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +22,8 @@ SHOWN = 60
 ENTRIES = 100
 LISTED = 50
 """Entries that an audit entry names one by one, as on the command line."""
+REASONS = 20
+FIGURE = re.compile(r"\d+(?:\.\d+)?")
 DOCS = "data-docs"
 
 
@@ -100,14 +104,29 @@ def data_page(state: State, settings: Settings) -> DataPage:
         held = conn.execute(sa.select(quarantine).order_by(quarantine.c.id.desc()).limit(ENTRIES)).all()
         counts = conn.execute(sa.select(quarantine.c.status, sa.func.count()).group_by(quarantine.c.status)).all()
         texts = conn.execute(sa.select(quarantine.c.reasons).where(quarantine.c.status == "held")).scalars().all()
-    found = Counter(reason for text in texts for reason in json.loads(text))
+    found = [reason for text in texts for reason in json.loads(text)]
     return DataPage(
         snapshots=[_snapshot(row, ran.get(row.snapshot_id), settings) for row in reversed(rows)],
-        reasons=[ReasonCount(reason=reason, rows=count) for reason, count in found.most_common(20)],
+        reasons=reason_counts(found)[:REASONS],
         quarantine=[_entry(row) for row in held],
         by_status={str(status): int(count) for status, count in counts},
         limits={"bad_share": settings.validation.max_bad_row_share},
     )
+
+
+def reason_counts(reasons: Iterable[str]) -> list[ReasonCount]:
+    """The most frequent first; reasons that differ in their figures only are one, with … where these differ."""
+    groups: dict[str, list[str]] = {}
+    for reason in reasons:
+        groups.setdefault(FIGURE.sub("…", reason), []).append(reason)
+    counted = [ReasonCount(reason=_in_common(alike), rows=len(alike)) for alike in groups.values()]
+    return sorted(counted, key=lambda one: -one.rows)
+
+
+def _in_common(alike: list[str]) -> str:
+    columns = zip(*map(FIGURE.findall, alike), strict=True)
+    figures = (column[0] if len(set(column)) == 1 else "…" for column in columns)
+    return FIGURE.sub(lambda _: next(figures), alike[0])
 
 
 def settle(state: State, how: Literal["replay", "waive"], order: Settling, actor: str, now: datetime) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from penstock.data.journal import Journal
 from penstock.registry.audit import entries
 from penstock.registry.tables import audit
 from penstock.serving.console_compare import Shelf
-from penstock.serving.console_data import docs_file
+from penstock.serving.console_data import ReasonCount, docs_file, reason_counts
 from penstock.serving.console_pages import CONSOLE, console_files
 
 
@@ -134,6 +134,16 @@ def test_the_datas_page(client: TestClient) -> None:
     assert data["reasons"] == [{"reason": f"bad rows {EVIL}", "rows": 1}]
     assert client.get(rows["s1"]["docs"]).text == "<h1>Data Docs of s1</h1>"
     assert rows["s3"]["docs"] is None
+
+
+def test_reasons_that_differ_in_figures_only_are_one() -> None:
+    weigh = [f"weighs {weight}, expected at most 30 of item-7" for weight in ("32.0", "35.5", "32.0")]
+    assert reason_counts(["no item", *weigh, "no item 4"]) == [
+        ReasonCount(reason="weighs …, expected at most 30 of item-7", rows=3),
+        ReasonCount(reason="no item", rows=1),
+        ReasonCount(reason="no item 4", rows=1),
+    ]
+    assert reason_counts([]) == []
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ export function span(seconds) {
 export const short = (digest) => (digest ? digest.slice(0, 10) : "–");
 // A user by name, or the beginning of the pseudonym.
 export const person = (user) => (/^u_[0-9a-f]{64}$/.test(user) ? `${user.slice(0, 10)}…` : user);
+export const named = (tag, user) => make(tag, { title: user, textContent: person(user) });
 export const clock = (iso) => (iso ? new Date(iso).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" }) : "–");
 export const count = (value, word) => `${value.toLocaleString()} ${word}${value === 1 ? "" : word.endsWith("s") ? "es" : "s"}`;
 export const percent = (share) => (share === null || share === undefined ? "–" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`);

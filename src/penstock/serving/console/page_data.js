@@ -1,7 +1,7 @@
 // Data: snapshots, what was put aside and why, how the stream drifts, Data Docs; what is held can be sent back.
 import { call } from "./api.js";
 import { lineChart } from "./charts.js";
-import { clock, count, fact, fill, make, panel, percent, table, text, unchanged, verdict, version } from "./dom.js";
+import { clock, count, fact, fill, make, named, panel, percent, table, text, unchanged, verdict, version } from "./dom.js";
 import { allowed, signature } from "./session.js";
 
 export const title = "Data";
@@ -58,7 +58,7 @@ function drawQuarantine(box, data, say, after) {
   if (!data.quarantine.length) { fill(box, text("p", "Nothing was put aside. Rows that fail validation appear here, each with its reason.", "dim")); return; }
   const held = data.quarantine.filter((one) => one.status === "held");
   const rows = data.quarantine.map((one) => make("tr", {}, make("td", {}, one.status === "held" ? make("input", { type: "checkbox", value: String(one.id), "aria-label": `Choose entry ${one.id}` }) : ""), make("th", { scope: "row", textContent: String(one.id) }),
-    make("td", {}, one.event ? `${one.event.kind || "?"} of ${one.event.item_id || "?"}` : "whole snapshot", text("small", one.event ? one.event.user_id || "" : one.snapshot_id)),
+    make("td", {}, one.event ? `${one.event.kind || "?"} of ${one.event.item_id || "?"}` : "whole snapshot", one.event ? named("small", one.event.user_id || "") : text("small", one.snapshot_id)),
     make("td", { textContent: one.reasons.join("; ") }), make("td", {}, verdict(one.status, one.status === "held" ? "wait" : "idle")), make("td", { textContent: clock(one.at) })));
   fill(box, data.reasons.length ? [text("h3", "Held, by reason"), make("ul", { className: "reasons" }, ...data.reasons.map((one) => make("li", {}, text("strong", one.rows.toLocaleString()), " ", one.reason)))] : null,
     held.length && allowed("decide") ? settleForm(box, held, say, after) : null, table("Quarantine", ["Choose", "Entry", "What", "Reasons", "Status", "Since"], rows));

@@ -7,6 +7,7 @@ import { labelForm } from "./page_label.js";
 export const title = "Try it";
 const TOP = 10;
 let remembered = { user: "", query: "", other: "" };
+const offered = new Map(); // a pseudonym's beginning, as it stands in the field, and the pseudonym
 
 export function mount(root) {
   const user = make("input", { autocomplete: "off", spellcheck: false, maxLength: 256, placeholder: "somebody new", value: remembered.user });
@@ -22,12 +23,14 @@ export function mount(root) {
   fill(root, make("h1", { className: "hidden-title", textContent: "Try it", tabIndex: -1 }),
     panel("Try it", text("p", "Ask as a user, click an item, and watch the list answer. A click here is a real event: it is kept in the journal and learned from.", "dim"), form, message, explain, lists));
   const say = (words, bad = false) => { message.textContent = words; message.classList.toggle("bad", bad); };
+  const asking = () => offered.get(user.value.trim()) ?? user.value.trim(), told = () => { user.title = asking(); }, choose = (value) => { user.value = value; told(); };
+  told();
   let shown = null;
 
   async function recommend() {
     remembered = { user: user.value.trim(), query: asked.value.trim(), other: other.value };
     const body = { k: TOP, filters: { exclude_seen: unseen.checked } };
-    if (remembered.user) body.user_id = remembered.user;
+    if (remembered.user) body.user_id = asking();
     if (remembered.query) body.query = remembered.query;
     return { ...(await call("/v1/recommendations", body)), user: body.user_id, query: body.query };
   }
@@ -56,8 +59,8 @@ export function mount(root) {
 
   async function click(item, place) {
     const before = shown, at = new Date().toISOString();
-    if (!user.value.trim()) user.value = unique().slice(0, 14);
-    const user_id = user.value.trim();
+    if (!user.value.trim()) choose(unique().slice(0, 14));
+    const user_id = asking();
     const event = (kind, one, position) => ({ event_id: unique(), user_id, item_id: one.item_id, kind, at, position, request_id: before.request_id, ...(before.query ? { query: before.query } : {}) });
     try {
       const began = performance.now();
@@ -92,21 +95,23 @@ export function mount(root) {
   }
 
   explain.addEventListener("click", measure);
+  user.addEventListener("input", told);
   form.addEventListener("submit", ask);
-  invent.addEventListener("click", () => { user.value = unique().slice(0, 14); fill(lists); explain.hidden = true; say(`${user.value} has no history yet. Recommend, then click something.`); });
+  invent.addEventListener("click", () => { choose(unique().slice(0, 14)); fill(lists); explain.hidden = true; say(`${user.value} has no history yet. Recommend, then click something.`); });
 
   let first = true;
   const refresh = async (status) => {
     if (status.service.task === null) { say("No version is loaded yet; the first page says what it waits for.", true); return; }
     if (status.service.task === "classify") { if (first) { first = false; fill(root, make("h1", { className: "hidden-title", textContent: "Try it", tabIndex: -1 }), panel("Try it", labelForm())); } return; }
     const [{ users }, { versions }] = await Promise.all([call("/v1/users"), call("/v1/console/versions")]);
-    if (!unchanged(options, users)) fill(options, ...users.map((one) => make("option", { value: one })));
+    for (const one of users) offered.set(person(one), one);
+    if (!unchanged(options, users)) fill(options, ...users.map((one) => make("option", { value: person(one), title: one })));
     const usable = versions.filter((one) => one.number !== status.service.version).map((one) => [one.number, one.status]);
     if (!unchanged(other, usable)) {
       fill(other, make("option", { value: "", textContent: "no other version" }), ...usable.map(([number, standing]) => make("option", { value: number, textContent: `version ${number} (${standing})` })));
       other.value = usable.some(([number]) => number === remembered.other) ? remembered.other : "";
     }
-    if (first) { first = false; if (!user.value && users.length) user.value = users[0]; if (users.length) form.requestSubmit(); }
+    if (first) { first = false; if (!user.value && users.length) choose(person(users[0])); if (users.length) form.requestSubmit(); }
   };
   return { refresh };
 }
