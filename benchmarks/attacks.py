@@ -160,7 +160,7 @@ def keep_answers(settings: Settings, window: pl.DataFrame) -> None:
     log = AnswerLog(opened(settings), settings)
     shown = window.filter(pl.col("kind") == "impression").sort("at")
     for (request_id,), rows in shown.group_by("request_id", maintain_order=True):
-        items = [{"item_id": item} for item in rows["item_id"]]
+        items = [[item, 0.0, "popular", 1.0] for item in rows["item_id"]]
         log.put(Answered(str(request_id), rows["at"][0], "1", rows["user_id"][0], body={"items": items}))
     log.flush()
 

@@ -88,9 +88,9 @@ FURTHER = (
 class Answered:
     """One answer as it was given.
 
-    `body`: `items` (item_id, score, source), `past` (the user's last events: item_id, kind, seconds since 1970), `k`,
-    `query`, `filters`, `given` (whether the past came with the request), `digest`, and `loaded_seq` and `seq`: the
-    journal entries up to which the version had caught up when it was loaded, and when it answered.
+    `body`: `items` ([item_id, score, source, propensity]), `past` (the user's last events: [item_id, kind, seconds since
+    1970]), `k`, `query`, `filters`, `given` (whether the past came with the request), `digest`, and `loaded_seq` and
+    `seq`: the journal entries up to which the version had caught up when it was loaded, and when it answered.
     """
 
     request_id: str
@@ -229,7 +229,7 @@ def shown_items(state: State, request_ids: Collection[str]) -> pl.DataFrame:
             some = answers.c.request_id.in_(asked[first : first + READ])
             for row in conn.execute(sa.select(*columns).where(some)):
                 items = orjson.loads(row.body).get("items", [])
-                rows += [(row.request_id, item["item_id"], row.user_id) for item in items]
+                rows += [(row.request_id, item, row.user_id) for item, *_ in items]
     schema = {"request_id": pl.String, "item_id": pl.String, "user_id": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 

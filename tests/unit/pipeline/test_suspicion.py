@@ -76,10 +76,10 @@ def test_impressions_are_held_against_the_answers_that_were_kept(tmp_path: Path)
     good = pl.DataFrame(shown)
     assert answered_in(state, good, 0.5) is None, "nothing was kept: something else showed the items"
     log = AnswerLog(state, settings)
-    log.put(Answered("r0", AT, "1", "u0", body={"items": [{"item_id": "i1"}, {"item_id": "i2"}]}))
+    log.put(Answered("r0", AT, "1", "u0", body={"items": [["i1", 0.5, "popular", 1.0], ["i2", 0.4, "popular", 1.0]]}))
     log.flush()
     assert answered_in(state, good, 0.5) is None
-    log.put(Answered("r1", AT, "1", None, body={"items": [{"item_id": "i3"}]}))
+    log.put(Answered("r1", AT, "1", None, body={"items": [["i3", 0.5, "popular", 1.0]]}))
     log.put(Answered("r2", AT, "1", "u2", failed=True))
     log.flush()
     answered = answered_in(state, good, 0.5)

@@ -12,7 +12,7 @@ from whole_bench import Whole, bring_up
 from penstock.data.state import rounds, snapshots, to_micros
 from penstock.errors import DataError
 from penstock.inference.scorer import UserContext
-from penstock.serving.answer_log import AnswerLog
+from penstock.serving.answer_log import AnswerLog, shown_items
 from penstock.serving.explain import explain
 
 ITEMS = ("i4", "i7", "i11")
@@ -62,6 +62,13 @@ def test_it_leads_to_version_data_gates_and_approver(whole: Whole, asked: str) -
     assert found["decision"]["approval"]["reason"] == "the first one"
     assert found["decision"]["promotion"]["number"] == "1"
     assert "influence" not in found
+
+
+def test_what_the_service_answered_is_what_impressions_are_held_against(whole: Whole, asked: str) -> None:
+    found = shown_items(whole.state, [asked, "nobody's"])
+    shown = [one["item_id"] for one in told(whole, asked, influence=False)["request"]["items"]]
+    assert found["item_id"].to_list() == shown
+    assert set(found.select("request_id", "user_id").rows()) == {(asked, whole.runtime.journal.name_of("u1"))}
 
 
 def test_the_past_is_the_one_it_was_ranked_by_and_what_followed_is_told(whole: Whole, asked: str) -> None:
