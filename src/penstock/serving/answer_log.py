@@ -88,9 +88,9 @@ FURTHER = (
 class Answered:
     """One answer as it was given.
 
-    `body`: `items` ([item_id, score, source, propensity]), `past` (the user's last events: [item_id, kind, seconds since
-    1970]), `k`, `query`, `filters`, `given` (whether the past came with the request), `digest`, and `loaded_seq` and
-    `seq`: the journal entries up to which the version had caught up when it was loaded, and when it answered.
+    `body`: `items` ([item_id, score, source, propensity]), `past` (the user's last events: [item_id, kind, seconds
+    since 1970]), `k`, `query`, `filters`, `given` (whether the past came with the request), `digest`, and `loaded_seq`
+    and `seq`: the journal entries up to which the version had caught up when it was loaded, and when it answered.
     """
 
     request_id: str
