@@ -7,7 +7,7 @@ import click
 
 from penstock.cli.answer import Answer, Output, command
 from penstock.cli.decisions import ACTOR, REASON
-from penstock.cli.opened import open_all, open_state_only
+from penstock.cli.opened import open_all, open_state_only, signed
 from penstock.cli.screen import Screen
 from penstock.errors import GateError, RegistryError
 
@@ -32,24 +32,24 @@ def rollout() -> None:
     REASON,
     ACTOR,
 )  # fmt: skip
-def start(output: Output, number: str, mode: "Mode", share: float | None, reason: str, actor: str) -> Answer:
+def start(output: Output, number: str, mode: "Mode", share: float | None, reason: str, actor: str | None) -> Answer:
     """Let a version rank for a share of the users; a running service takes it up within a second."""
     from penstock.registry.rollouts import start as begin
 
     settings, state, registry = open_all()
     share = settings.rollout.share if share is None else share
-    begun = begin(registry, state, number, mode, share, actor, reason, datetime.now(UTC))
+    begun = begin(registry, state, number, mode, share, signed(state, actor).name, reason, datetime.now(UTC))
     data = {"version": begun.number, "mode": begun.mode, "share": begun.share, "compared_with": begun.champion}
     return Answer(data, lambda screen: screen.facts(data))
 
 
 @command("stop", REASON, ACTOR)
-def stop(output: Output, reason: str, actor: str) -> Answer:
+def stop(output: Output, reason: str, actor: str | None) -> Answer:
     """End the rollout; the champion answers everybody again."""
     from penstock.registry.rollouts import stop as end
 
     settings, state = open_state_only()
-    ended = end(state, settings.registry.environment, actor, reason, datetime.now(UTC))
+    ended = end(state, settings.registry.environment, signed(state, actor).name, reason, datetime.now(UTC))
     data = {"version": ended.number, "mode": ended.mode, "ended": reason}
     return Answer(data, lambda screen: screen.facts(data))
 

@@ -5,24 +5,29 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from test_decisions import register
 
 from penstock.data.journal import Journal
 from penstock.data.state import open_state
+from penstock.registry.audit import entries
 from penstock.registry.rollouts import Exposure, record
 from penstock.settings import load_settings
 
 Ask = Callable[..., dict[str, Any]]
 
 
-def test_a_shadow_from_its_start_to_its_end(registered: Path, answer: Ask, run: Callable[..., Any]) -> None:
+def test_a_shadow_from_its_start_to_its_end(
+    registered: Path, answer: Ask, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "grace")
     assert answer("rollout", "status") == {"rollout": None}
     for name in ("one", "two"):
         register(registered, name)
     early = answer("rollout", "start", "2", "--reason", "to try", code=1)
     assert "nothing serves yet" in early["error"]["message"]
     answer("approve", "1", "--reason", "first", "--actor", "Ada")
-    begun = answer("rollout", "start", "2", "--share", "1", "--reason", "to try", "--actor", "Ada")
+    begun = answer("rollout", "start", "2", "--share", "1", "--reason", "to try")
     assert begun == {"version": "2", "mode": "shadow", "share": 1.0, "compared_with": "1"}
     empty = answer("rollout", "evaluate", code=1)
     assert "wait for traffic" in empty["error"]["message"]
@@ -53,4 +58,6 @@ def test_a_shadow_from_its_start_to_its_end(registered: Path, answer: Ask, run: 
     again = answer("rollout", "stop", "--reason", "enough", code=1)
     assert "none runs" in again["error"]["message"]
     assert answer("rollout", "status")["rollout"]["rollout"]["ended_why"] == "enough"
+    told = {one.action: one.actor for one in entries(state, None, 10)}
+    assert (told["rollout-start"], told["rollout-stop"]) == ("grace", "Ada")
     state.engine.dispose()
