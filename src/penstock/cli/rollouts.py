@@ -64,8 +64,7 @@ def status(output: Output) -> Answer:
     found = latest(state, settings.registry.environment)
     if found is None:
         return Answer({"rollout": None}, lambda screen: screen.line("none yet; see penstock rollout start --help"))
-    now = found.ended_at or datetime.now(UTC)
-    data = results(state, found, settings.rollout, _positive(settings), now).to_json()
+    data = results(state, found, settings.rollout, _positive(settings), datetime.now(UTC)).to_json()
     return Answer({"rollout": data}, lambda screen: _show(screen, data))
 
 

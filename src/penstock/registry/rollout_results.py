@@ -74,7 +74,8 @@ def results(
     """Count, compare, and judge."""
     answers = answered(state, rollout, positive_kinds, settings.click_window_s)
     until = to_micros(now - timedelta(seconds=settings.click_window_s))
-    told = answers.filter(~pl.col("failed") & ((pl.col("at") <= until) | (pl.col("clicks").list.len() > 0)))
+    # A younger answer that was clicked stays out as well: its like that were not clicked are not known yet.
+    told = answers.filter(~pl.col("failed") & (pl.col("at") <= until))
     rng = np.random.default_rng(rollout.id)
     names = ("champion", "shadow") if rollout.mode == "shadow" else ("champion", "challenger")
     draws = {name: _draws(told.filter(pl.col("arm") == name), settings.resamples, rng) for name in names}
