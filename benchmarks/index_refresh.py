@@ -48,6 +48,7 @@ def filled(learner: Learner, items: int) -> None:
             learner.cache.store.put(some, list(random.standard_normal((len(some), *shape), np.float32)))
     learner.texts = texts
     learner.text_NT = torch.zeros(items, learner.encoder.width)
+    learner.stale_N = np.ones(items, bool)
 
 
 def measured(home: Path, name: str, items: int, part: int) -> dict[str, Any]:
