@@ -171,7 +171,7 @@ def simulated_news(tree: dict[str, Any]) -> list[str]:
     for name, one in tree["ndcg@10"].items():
         lines.append(row(name, f"{one['mean']:.4f} [{one['low']:.3f}, {one['high']:.3f}]"))
     lines += ["", "Oracle without items: without what an item is beyond its text, its own quality and bursts; without "]
-    lines[-1] += "style: without what users think of a text's style. That is the most that counts, and texts, can bring."
+    lines[-1] += "style: without what users think of a text's style. That is the most counts and texts can bring."
     lines += ["", *head("figure", "measured [95%]", "aim")]
     share = tree["share of the oracle"]
     aims = tree["targets"]
