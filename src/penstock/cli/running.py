@@ -115,9 +115,9 @@ def _show_status(screen: Screen, data: dict[str, Any]) -> None:
             "learned until": champion.get("learned_until"),
             "data sha256": champion.get("data_sha256"),
             "freshness": age(data["freshness_s"]),
-            "rounds": _counts(data["rounds"]) + (", one is running" if data["round_running"] else ""),
+            "rounds, as they ended": _counts(data["rounds"]) + (", one is running" if data["round_running"] else ""),
             "snapshots": f"{data['snapshots']['accepted']} accepted, {data['snapshots']['quarantined']} quarantined",
-            "rows in quarantine": _counts(data["quarantine"]["by_status"]),
+            "quarantine entries": _counts(data["quarantine"]["by_status"]),
             "events": f"{data['events']['total']} accepted, {data['events']['pending']} pending",
             "challengers waiting": ", ".join(data["challengers"]) or None,
         }

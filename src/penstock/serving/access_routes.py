@@ -95,7 +95,12 @@ def token_routes(runtime: Runtime) -> APIRouter:
         made = {"token": token, "name": body.name, "role": body.role}
         return json_answer(named(request, runtime.served) | made, 201)
 
-    @router.post("/tokens/{name}/revoke", response_model=api.Answer, summary="End a token")
+    @router.post(
+        "/tokens/{name}/revoke",
+        response_model=api.Answer,
+        summary="End a token",
+        responses={404: {"model": api.Failure, "description": "no such token"}},
+    )
     async def revoke(request: Request, name: Annotated[str, Path(max_length=100)]) -> Response:
         admin = _admin(request)
         try:

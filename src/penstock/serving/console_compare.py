@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from penstock.errors import RegistryError
 from penstock.serving import api
 from penstock.serving.answers import Problematic
 from penstock.serving.recommend import recommend_from
@@ -48,13 +49,16 @@ class Shelf:
         """A version, loaded where it is not.
 
         Raises:
-            RegistryError: there is none of that number.
+            Problematic: there is none of that number; 404.
             BundleError: its bundle is not whole.
         """
         served = self.runtime.served
         if served is not None and served.version == number:
             return served
-        version = self.runtime.registry.version(number)
+        try:
+            version = self.runtime.registry.version(number)
+        except RegistryError as error:
+            raise Problematic(404, "unknown_version", str(error)) from error
         key = (version.number, version.digest)
         with self._loading:
             found = self._versions.pop(key, None)

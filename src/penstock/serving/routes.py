@@ -63,7 +63,12 @@ def lookup_routes(runtime: Runtime, settings: ServiceSettings) -> APIRouter:
     """What the served version knows: similar items, users with a history."""
     router = APIRouter(prefix="/v1", responses=FAILURES)
 
-    @router.get("/items/{item_id}/similar", response_model=api.SimilarItems, summary="Items close to one")
+    @router.get(
+        "/items/{item_id}/similar",
+        response_model=api.SimilarItems,
+        summary="Items close to one",
+        responses={404: {"model": api.Failure, "description": "no such item"}},
+    )
     def similar(
         request: Request, item_id: Annotated[str, Path(max_length=256)], k: Annotated[int, Query(ge=1)] = 10
     ) -> Response:

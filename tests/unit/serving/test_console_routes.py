@@ -106,7 +106,7 @@ def test_two_versions_answer_for_the_same_user(bench: ConsoleBench) -> None:
     assert after["lists"][1]["items"] != before["lists"][1]["items"]
 
 
-@pytest.mark.parametrize(("versions", "status"), [("1,99", 409), ("1,2,3,4", 422), ("", 422), ("one", 422)])
+@pytest.mark.parametrize(("versions", "status"), [("1,99", 404), ("1,2,3,4", 422), ("", 422), ("one", 422)])
 def test_what_cannot_be_compared(client: TestClient, versions: str, status: int) -> None:
     answer = client.get("/v1/console/compare", params={"versions": versions})
     assert answer.status_code == status
