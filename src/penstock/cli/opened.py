@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from penstock.data.state import State
     from penstock.registry.store import Registry
-    from penstock.registry.tokens import Caller
+    from penstock.registry.tokens import Caller, Permission
     from penstock.settings import Settings
 
 
@@ -87,3 +87,17 @@ def signed(state: "State", actor: str | None) -> Signed:
         except (KeyError, OSError) as fault:
             raise AccessError("this account has no name; say who decides with --actor NAME") from fault
     return Signed(name, caller)
+
+
+def entitled(state: "State", actor: str | None, permission: "Permission", action: str, subject: str) -> str:
+    """The name of who gives an order that not everybody may give.
+
+    Raises:
+        AccessError: as `signed`; or there are tokens, and none that allows it came.
+    """
+    from datetime import UTC, datetime
+
+    from penstock.registry.permission import signed_by
+
+    name, caller = signed(state, actor)
+    return signed_by(state, permission, action, subject, name, caller, datetime.now(UTC))

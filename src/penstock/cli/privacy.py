@@ -7,7 +7,7 @@ import click
 
 from penstock.cli.answer import FAILED, Answer, Output, command
 from penstock.cli.decisions import ACTOR, REASON
-from penstock.cli.opened import load, open_all, signed
+from penstock.cli.opened import entitled, load, open_all
 from penstock.cli.screen import Screen
 
 
@@ -17,7 +17,8 @@ def erase(output: Output, user: str, reason: str, actor: str | None) -> Answer:
     from penstock.pipeline.erasure import erase_user
 
     settings, state, registry = open_all()
-    done = erase_user(settings, state, registry, user, signed(state, actor).name, reason)
+    who = entitled(state, actor, "administer", "erase", "-")  # a refusal is kept, the user's name is not
+    done = erase_user(settings, state, registry, user, who, reason)
     data = asdict(done)
 
     def show(screen: Screen) -> None:

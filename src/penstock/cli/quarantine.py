@@ -8,7 +8,7 @@ import click
 
 from penstock.cli.answer import Answer, Output, command
 from penstock.cli.decisions import ACTOR, REASON
-from penstock.cli.opened import open_state_only, signed
+from penstock.cli.opened import entitled, open_state_only
 from penstock.cli.screen import Screen
 from penstock.errors import StateError
 
@@ -132,7 +132,8 @@ def replay_(output: Output, numbers: tuple[int, ...], snapshot: str | None, reas
     from penstock.pipeline.settling import By, replay
 
     _, state = open_state_only()
-    done = replay(state, _chosen(state, numbers, snapshot), By(signed(state, actor).name, reason))
+    who = entitled(state, actor, "decide", "replay", "quarantine")
+    done = replay(state, _chosen(state, numbers, snapshot), By(who, reason))
     return _settled("replayed", done.entries, done.released)
 
 
@@ -142,7 +143,8 @@ def waive_(output: Output, numbers: tuple[int, ...], snapshot: str | None, reaso
     from penstock.pipeline.settling import By, waive
 
     _, state = open_state_only()
-    return _settled("waived", waive(state, _chosen(state, numbers, snapshot), By(signed(state, actor).name, reason)), 0)
+    who = entitled(state, actor, "decide", "waive", "quarantine")
+    return _settled("waived", waive(state, _chosen(state, numbers, snapshot), By(who, reason)), 0)
 
 
 def _maps(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> list[tuple[str, str, str]]:
@@ -184,13 +186,14 @@ def fix_(
     if bool(maps) == bool(file):
         raise click.UsageError("say what to correct: either --map, or --file")
     settings, state = open_state_only()
+    who = entitled(state, actor, "decide", "fix", "quarantine")
     ids = _chosen(state, numbers, snapshot)
     if file is not None:
         correction, how = from_table(read_corrected(file), str(file)), {"file_sha256": file_sha256(file)}
     else:
         correction = mapping([ValueMap(*one) for one in maps])
         how = {"map": ", ".join(f"{field}:{old}={new}" for field, old, new in maps)}
-    done = fix(state, settings.data, ids, correction, how, By(signed(state, actor).name, reason))
+    done = fix(state, settings.data, ids, correction, how, By(who, reason))
     return _settled("fixed", done.entries, done.released, changed=done.changed)
 
 

@@ -7,7 +7,7 @@ import click
 
 from penstock.cli.answer import Answer, Output, command
 from penstock.cli.decisions import ACTOR, REASON
-from penstock.cli.opened import open_all, open_state_only, signed
+from penstock.cli.opened import entitled, open_all, open_state_only
 from penstock.cli.screen import Screen
 from penstock.errors import GateError, RegistryError
 
@@ -38,7 +38,8 @@ def start(output: Output, number: str, mode: "Mode", share: float | None, reason
 
     settings, state, registry = open_all()
     share = settings.rollout.share if share is None else share
-    begun = begin(registry, state, number, mode, share, signed(state, actor).name, reason, datetime.now(UTC))
+    who = entitled(state, actor, "administer", "rollout start", number)
+    begun = begin(registry, state, number, mode, share, who, reason, datetime.now(UTC))
     data = {"version": begun.number, "mode": begun.mode, "share": begun.share, "compared_with": begun.champion}
     return Answer(data, lambda screen: screen.facts(data))
 
@@ -49,7 +50,8 @@ def stop(output: Output, reason: str, actor: str | None) -> Answer:
     from penstock.registry.rollouts import stop as end
 
     settings, state = open_state_only()
-    ended = end(state, settings.registry.environment, signed(state, actor).name, reason, datetime.now(UTC))
+    who = entitled(state, actor, "administer", "rollout stop", "-")
+    ended = end(state, settings.registry.environment, who, reason, datetime.now(UTC))
     data = {"version": ended.number, "mode": ended.mode, "ended": reason}
     return Answer(data, lambda screen: screen.facts(data))
 

@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Any
 
 from penstock.data.state import State
-from penstock.errors import AccessError, RegistryError
-from penstock.registry.approvals import UNSEEN, Sight, note_refusal
-from penstock.registry.tokens import MAY, VARIABLE, Caller, Permission, folded, read_keys
+from penstock.errors import RegistryError
+from penstock.registry.approvals import UNSEEN, Sight
+from penstock.registry.permission import signed_by
+from penstock.registry.tokens import Caller, Permission
 
 
 class Decisions:
@@ -85,16 +86,4 @@ class Decisions:
         self, permission: Permission, action: str, number: str, actor: str | None, caller: Caller | None, now: datetime
     ) -> str:
         """The name under which the decision is made."""
-        error = None
-        if caller is None and read_keys(self.state).required:
-            error = AccessError(f"{action}: there are tokens, and none came with this; set {VARIABLE} to yours")
-        elif caller is not None and not caller.may(permission):
-            able = ", ".join(role for role, may in MAY.items() if permission in may)
-            error = AccessError(f"{action}: {caller.name} is {caller.role}, it takes {able}; ask somebody who is")
-        elif caller is not None and actor is not None and folded(actor) != folded(caller.name):
-            error = AccessError(f"{action}: the token is {caller.name}'s, the decision is signed {actor!r}")
-        if error is not None:
-            name = actor or "-" if caller is None else caller.name
-            note_refusal(self.state, name, action, number, error, now)
-            raise error
-        return caller.name if caller is not None else actor or ""
+        return signed_by(self.state, permission, action, number, actor, caller, now)

@@ -60,3 +60,27 @@ def test_once_there_are_tokens_a_decision_needs_one(
     refused = [entry.action for entry in entries(state) if entry.action.endswith("refused")]
     assert len(refused) == 6
     assert answer("audit", "verify")["ok"]
+
+
+def test_once_there_are_tokens_the_machine_is_not_enough_to_settle_or_erase(
+    answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = {
+        ("quarantine", "waive", "1"): "approver, admin",
+        ("quarantine", "replay", "1"): "approver, admin",
+        ("quarantine", "fix", "1", "--map", "item_id:a=b"): "approver, admin",
+        ("rollout", "start", "1"): "admin",
+        ("rollout", "stop"): "admin",
+        ("erase", "a-user-of-mine"): "admin",
+    }
+    made = answer("token", "create", "--role", "viewer", "--name", "vera", "--actor", "root")["token"]
+    for order in orders:
+        assert VARIABLE in answer(*order, "--reason", "so", code=1)["error"]["message"], order
+    monkeypatch.setenv(VARIABLE, made)
+    for order, able in orders.items():
+        error = answer(*order, "--reason", "so", code=1)["error"]
+        assert error["kind"] == "AccessError", order
+        assert f"vera is viewer, it takes {able}" in error["message"], order
+    kept = entries(open_state(load_settings().state.url))
+    assert sum(entry.action.endswith("refused") for entry in kept) == 2 * len(orders)
+    assert "a-user-of-mine" not in str(kept)
