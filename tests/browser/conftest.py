@@ -54,7 +54,13 @@ def open_page(chromium: Any, site: Site) -> Iterator[Callable[..., Any]]:
     """Opens a page of the console; the service's policy is off by default, so that escaping alone has to hold."""
     contexts: list[Any] = []
 
-    def opened(hash_: str = "now", phone: bool = False, dark: bool = False, policy: bool = False) -> Any:
+    def opened(
+        hash_: str = "now",
+        phone: bool = False,
+        dark: bool = False,
+        policy: bool = False,
+        waits_for: str = "#link.up",
+    ) -> Any:
         size = {"width": 390, "height": 844} if phone else {"width": 1280, "height": 900}
         context = chromium.new_context(
             viewport=size, color_scheme="dark" if dark else "light", bypass_csp=not policy, reduced_motion="reduce"
@@ -66,7 +72,7 @@ def open_page(chromium: Any, site: Site) -> Iterator[Callable[..., Any]]:
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
         page.goto(f"{site.address}/#{hash_}")
-        page.wait_for_selector("#link.up")
+        page.wait_for_selector(waits_for)
         return page
 
     yield opened

@@ -10,6 +10,8 @@ from served_site import Site, keep
 from serving_fakes import NOW
 
 from penstock.data.journal import Journal
+from penstock.registry.approvals import reject
+from penstock.registry.tokens import create_token
 
 PAGES = ("now", "challengers", "challengers/3", "data", "try", "history")
 Open = Callable[..., Any]
@@ -86,6 +88,54 @@ def test_a_quarantine_replay(open_page: Open, site: Site) -> None:
     page.get_by_role("table").get_by_text("replayed").wait_for()
     assert Journal(site.bench.state, site.bench.settings.data).pending() == 4
     keep(page, "replayed")
+
+
+def test_all_that_is_held_at_once(open_page: Open, site: Site) -> None:
+    for item in ("i1", "i2", "i3"):
+        held = json.dumps({"user_id": "ada", "item_id": item, "kind": "click"})
+        site.bench.insert("quarantine", snapshot_id="s3", event=held, reasons='["odd"]', created_at=1, status="held")
+    page = open_page("data")
+    page.get_by_label("Your name").fill("Grace")
+    page.get_by_label("Reason").fill("all of it was a test")
+    page.get_by_label("choose all that is held").check()
+    page.get_by_role("button", name="Waive").click()
+    page.get_by_text("4 entries waived").wait_for()
+
+
+def test_the_first_screen_holds_the_loop_the_curve_and_the_clock(open_page: Open, site: Site) -> None:
+    reject(site.bench.registry, site.bench.state, "3", "Ada", "it loses", NOW)
+    page = open_page()
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.get_by_text("Nobody waits.").wait_for()
+    for name in ("The loop", "Fresh against stale", "Freshness", "Champion"):
+        box = page.get_by_role("heading", name=name, exact=True).bounding_box()
+        assert box["y"] + box["height"] < 800, name
+    assert page.locator(".plot svg").first.bounding_box()["y"] < 500
+
+
+def test_what_waits_comes_before_the_figures(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_role("heading", name="Version 3").wait_for()
+    order = page.locator("main h2").all_inner_texts()
+    assert order.index("Waits for a decision") < order.index("Fresh against stale")
+
+
+def test_the_form_of_try_it_stays_in_two_rows(open_page: Open) -> None:
+    page = open_page("try")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.locator(".items > li").nth(9).wait_for()
+    fields = [page.get_by_label(name).bounding_box() for name in ("User", "Query, optional", "Compare with")]
+    assert len({round(box["y"] + box["height"]) for box in fields}) == 1
+    assert page.get_by_role("button", name="Recommend").bounding_box()["x"] < fields[0]["x"] + 1
+
+
+def test_without_a_token_it_says_to_sign_in(open_page: Open, site: Site) -> None:
+    token = create_token(site.bench.state, "Grace", "viewer", "root", NOW)
+    page = open_page(waits_for=".link-state:has-text('sign in to look')")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_selector("#link.up")
+    page.get_by_text("Grace (viewer)").wait_for()
 
 
 def test_a_pseudonym_is_shown_by_its_beginning_and_asked_for_whole(open_page: Open, site: Site) -> None:

@@ -11,7 +11,10 @@ from penstock.registry.audit import AuditEntry, entries, verify
 
 STOPPED = ("quarantined", "failed")
 DECIDED = ("actor", "reason", "previous", "approver", "decision", "champion_number", "requester", "number", "kind",
-           "error", "gate_verdict", "gate_refusals", "digest")  # fmt: skip
+           "error", "gate_verdict", "gate_refusals", "digest", "repairs", "entries", "count", "released", "role",
+           "mode", "share")  # fmt: skip
+WORDS = ("reason", "error", "why")
+"""Where the audit log's actions keep why they were done."""
 
 
 class Happening(BaseModel):
@@ -19,7 +22,8 @@ class Happening(BaseModel):
 
     kind: promote, rollback, approve, reject, asked (a version that passed its gates asks to serve), refused (by a
     gate), quarantined, failed (a round), or the audit log's own word for anything else; `NAME-refused`: a decision that
-    was turned down. `who`: a person, `policy`, `penstock`, or what refused.
+    was turned down. `who`: a person, `policy`, `penstock`, or what refused. `about`: what it concerns where
+    that is no version: the id of a snapshot, the name of a token.
     """
 
     at: str
@@ -27,6 +31,7 @@ class Happening(BaseModel):
     version: str | None
     who: str
     why: str
+    about: str | None = None
     previous: str | None = None
     round_id: str | None = None
     details: dict[str, Any]
@@ -50,7 +55,8 @@ def history_of(state: State, limit: int) -> History:
 
 def _happening(entry: AuditEntry) -> Happening:
     details = entry.details
-    kind, who, why = entry.action, entry.actor, str(details.get("reason") or details.get("error") or "")
+    kind, who = entry.action, entry.actor
+    why = next((str(details[name]) for name in WORDS if details.get(name)), "; ".join(details.get("repairs", [])))
     if entry.action == "register":
         refused = details.get("gate_verdict") != "passed"
         kind = "refused" if refused else "asked"
@@ -58,12 +64,14 @@ def _happening(entry: AuditEntry) -> Happening:
         who = "gates" if refused else entry.actor
         why = f"refused by {named}" if refused else "passed its gates"
     subject, _, name = entry.subject.partition(":")
+    of_version = subject == "version" and name.isdecimal()
     return Happening(
         at=entry.at.isoformat(),
         kind=kind,
-        version=name if subject == "version" else None,
+        version=name if of_version else None,
         who=who,
         why=why,
+        about=None if of_version or name == "-" else name or subject,
         previous=details.get("previous"),
         round_id=details.get("lineage.round_id"),
         details={"seq": entry.seq, "hash": entry.hash}

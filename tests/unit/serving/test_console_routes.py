@@ -6,9 +6,10 @@ import pytest
 import sqlalchemy as sa
 from console_bench import EVIL, ConsoleBench, empty_mlflow, make, with_a_past
 from fastapi.testclient import TestClient
+from serving_fakes import NOW
 
 from penstock.data.journal import Journal
-from penstock.registry.audit import entries
+from penstock.registry.audit import append, entries
 from penstock.registry.tables import audit
 from penstock.serving.console_compare import Shelf
 from penstock.serving.console_data import ReasonCount, docs_file, reason_counts
@@ -199,6 +200,19 @@ def test_history_tells_everything_newest_first(bench: ConsoleBench) -> None:
     with bench.state.write() as conn:
         conn.execute(sa.update(audit).where(audit.c.seq == 2).values(actor="Mallory"))
     assert not client.get("/v1/console/history").json()["history"]["audit_ok"]
+
+
+def test_history_names_what_was_settled_and_put_right(bench: ConsoleBench) -> None:
+    client = TestClient(bench.app)
+    client.post("/v1/quarantine/waive", json={"ids": [1], "actor": "Grace", "reason": "a test of ours"})
+    with bench.state.write() as conn:
+        append(conn, "penstock", "reconcile", "registry", {"repairs": ["alias champion: 1 -> 3"]}, NOW)
+    told = client.get("/v1/console/history").json()["history"]["entries"]
+    found = [(one["kind"], one["version"], one["about"], one["why"]) for one in told[:2]]
+    assert found == [
+        ("reconcile", None, "registry", "alias champion: 1 -> 3"),
+        ("quarantine waive", None, "s2", "a test of ours"),
+    ]
 
 
 def test_no_link_decides(client: TestClient) -> None:

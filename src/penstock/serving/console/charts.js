@@ -2,6 +2,7 @@
 import { fill, make, shape, table, text } from "./dom.js";
 
 const PAD = { left: 52, right: 26, top: 16, bottom: 26 };
+const TONES = 12; // .t0 to .t11 in pages.css
 
 function ticks(low, high, about = 4) {
   const width = high - low || Math.abs(high) || 1;
@@ -13,7 +14,8 @@ function ticks(low, high, about = 4) {
 
 // labels: one for each place on the x axis. series: {name, style, points: [{y, low, high} or null]}.
 // markers: {at: place, text}. limit: {y, text}, a line that a value should stay below.
-export function lineChart({ title, labels, series, markers = [], limit = null, format, height = 230, zero = false, note = null }) {
+// most: what no value can pass, as 1 for a share.
+export function lineChart({ title, labels, series, markers = [], limit = null, format, height = 230, zero = false, most = Infinity, note = null }) {
   const box = make("div", { className: "plot" });
   const legend = make("ul", { className: "legend" }, ...series.map((one) => make("li", {}, make("i", { className: one.style }), one.name)));
   const frame = make("div", { className: "frame", tabIndex: 0, role: "group", "aria-label": `${title}. Left and right arrow keys read the values.` });
@@ -37,7 +39,7 @@ export function lineChart({ title, labels, series, markers = [], limit = null, f
     const ys = series.flatMap((one) => one.points.filter(Boolean).flatMap((point) => [point.y, point.low, point.high])).filter((y) => y !== null && y !== undefined);
     if (limit) ys.push(limit.y);
     if (zero) ys.push(0);
-    const scale = ticks(Math.min(...ys), Math.max(...ys)), low = scale[0], high = scale[scale.length - 1];
+    const scale = ticks(Math.min(...ys), Math.max(...ys)).filter((tick) => tick <= most), low = scale[0], high = Math.min(most, Math.max(...ys, ...scale));
     const x = (place) => (labels.length < 2 ? (PAD.left + right) / 2 : PAD.left + 8 + (place / (labels.length - 1)) * (right - PAD.left - 16));
     const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - PAD.top);
     const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
@@ -90,6 +92,6 @@ export function gauge(name, seconds, objective, words, note) {
 // Parts of a whole, in their order.
 export function stack(parts, words) {
   const total = parts.reduce((sum, part) => sum + part.seconds, 0) || 1;
-  const bar = make("div", { className: "stack", "aria-hidden": "true" }, ...parts.map((part, place) => { const piece = make("span", { className: `t${place % 6}` }); piece.style.flex = String(Math.max(part.seconds / total, 0.004)); return piece; }));
-  return [bar, make("ul", { className: "legend" }, ...parts.map((part, place) => make("li", {}, make("i", { className: `t${place % 6}` }), `${part.name} ${words(part.seconds)}`)))];
+  const bar = make("div", { className: "stack", "aria-hidden": "true" }, ...parts.map((part, place) => { const piece = make("span", { className: `t${place % TONES}` }); piece.style.flex = String(Math.max(part.seconds / total, 0.004)); return piece; }));
+  return [bar, make("ul", { className: "legend" }, ...parts.map((part, place) => make("li", {}, make("i", { className: `t${place % TONES}` }), `${part.name} ${words(part.seconds)}`)))];
 }

@@ -66,7 +66,14 @@ export const short = (digest) => (digest ? digest.slice(0, 10) : "–");
 export const person = (user) => (/^u_[0-9a-f]{64}$/.test(user) ? `${user.slice(0, 10)}…` : user);
 export const named = (tag, user) => make(tag, { title: user, textContent: person(user) });
 export const clock = (iso) => (iso ? new Date(iso).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" }) : "–");
-export const count = (value, word) => `${value.toLocaleString()} ${word}${value === 1 ? "" : word.endsWith("s") ? "es" : "s"}`;
+// Times beside an axis: the hour while they are of one day, the day too where they are not.
+export function ticking(isos) {
+  const days = new Set(isos.map((iso) => new Date(iso).toDateString()));
+  return isos.map((iso) => (days.size > 1 ? new Date(iso).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" }) : new Date(iso).toLocaleTimeString([], { hour12: false })));
+}
+export const when = (iso) => make("td", { className: "when", textContent: clock(iso) });
+const plural = (word) => (word.endsWith("s") ? `${word}es` : word.replace(/y$/, "ie") + "s");
+export const count = (value, word) => `${value.toLocaleString()} ${value === 1 ? word : plural(word)}`;
 export const percent = (share) => (share === null || share === undefined ? "–" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`);
 export function figure(value) {
   if (value === null || value === undefined) return "not measured";

@@ -16,12 +16,12 @@ function picture(gate) {
 
 function row(gate) {
   const measured = gate.low !== null && gate.high !== null && gate.observed !== null;
-  const interval = measured ? make("span", {}, `${figure(gate.low)} … ${figure(gate.high)}`, picture(gate)) : "–";
+  const interval = measured ? make("span", {}, `${figure(gate.low)} … ${figure(gate.high)}`, picture(gate)) : "";
   return make("tr", {},
-    make("th", { scope: "row" }, gate.name.replaceAll("_", " "), gate.slice && gate.slice !== "all" ? text("small", ` ${gate.slice}`, "dim") : null),
+    make("th", { scope: "row" }, gate.name.replaceAll("_", " "), gate.slice && gate.slice !== "all" ? text("small", ` ${gate.slice}`, "dim") : null, gate.metric ? text("small", ` ${gate.metric}`, "dim") : null),
     make("td", {}, verdict(gate.passed ? "passed" : "refused", gate.passed ? "pass" : "fail")),
     make("td", { className: "number", "data-name": "observed", textContent: figure(gate.observed) }),
-    make("td", { className: "number", "data-name": "interval" }, interval),
+    make("td", { className: "number", "data-name": measured ? "interval" : null }, interval),
     make("td", { className: "number", "data-name": "threshold", textContent: `${gate.comparison === ">=" ? "≥" : "≤"} ${figure(gate.threshold)}` }),
     make("td", { className: "detail", textContent: gate.detail }));
 }
@@ -57,12 +57,22 @@ export function decisionForm(challenger, say, after) {
   return form;
 }
 
-export function challengerCard(challenger, say, after) {
+// What a decision is about first: what refused, and every comparison that has an interval on all requests.
+const headline = (gate) => !gate.passed || (gate.low !== null && (!gate.slice || gate.slice === "all"));
+
+function gatesOf(challenger, brief) {
+  const some = challenger.gates.filter(headline), caption = `Gates of version ${challenger.number}`;
+  if (!brief || some.length === challenger.gates.length) return gateTable(challenger.gates, caption);
+  return [gateTable(some, `Main gates of version ${challenger.number}`), make("details", {}, text("summary", `All ${challenger.gates.length} gates`), gateTable(challenger.gates, caption))];
+}
+
+// brief: the main gates, the others folded away.
+export function challengerCard(challenger, say, after, brief = false) {
   return make("article", { className: "card" },
     make("header", {}, make("h3", {}, make("a", { href: `#challengers/${challenger.number}`, textContent: `Version ${challenger.number}` })), gateSummary(challenger.gates),
       make("span", { className: "dim" }, "bundle ", text("code", short(challenger.digest)), ` · ${clock(challenger.created_at)}` + (challenger.requests ? ` · ${challenger.requests} requests of ${challenger.users} users` : "")),
       challenger.report ? make("a", { href: challenger.report, textContent: "gate report" }) : null),
-    challenger.error ? text("p", challenger.error, "alert") : gateTable(challenger.gates, `Gates of version ${challenger.number}`), decisionForm(challenger, say, after));
+    challenger.error ? text("p", challenger.error, "alert") : gatesOf(challenger, brief), decisionForm(challenger, say, after));
 }
 
 // A version that served before serves again: an administrator's order, with a reason.

@@ -19,7 +19,7 @@ async function show(focus) {
   for (const link of document.querySelectorAll("nav a[data-page]")) {
     if (link.dataset.page === page) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  if (session.required && !session.caller) { fill(root, signInForm(() => show(true))); shown = null; return; }
+  if (session.required && !session.caller) { fill(root, signInForm(() => show(true))); shown = null; link("", "sign in to look"); return; }
   shown = PAGES[page].mount(root, rest);
   if (focus) { window.scrollTo(0, 0); root.querySelector("h1")?.focus({ preventScroll: true }); }
   await refresh();

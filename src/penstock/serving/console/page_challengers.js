@@ -1,7 +1,7 @@
 // Challengers: what waits, every version, and one version whole: gates, slices, lists side by side, curves, lineage.
 import { call, query } from "./api.js";
 import { lineChart, stack } from "./charts.js";
-import { clock, count, fact, figure, fill, make, panel, person, short, span, table, text, unchanged, verdict, version } from "./dom.js";
+import { clock, count, fact, figure, fill, make, panel, person, short, span, table, text, unchanged, verdict, version, when } from "./dom.js";
 import { challengerCard, decisionForm, gateSummary, gateTable, rollbackForm } from "./gates.js";
 import { itemList } from "./lists.js";
 
@@ -21,7 +21,7 @@ function mountAll(root) {
     if (!unchanged(waiting, challengers)) fill(waiting, ...(challengers.length ? challengers.map((one) => challengerCard(one, say, refresh)) : [text("p", "Nobody waits. A version that passes its gates appears here for a decision.", "dim")]));
     if (unchanged(all, versions)) return;
     const rows = versions.map((one) => make("tr", {}, make("th", { scope: "row" }, version(one.number)), make("td", {}, verdict(one.status, LOOK[one.status])),
-      make("td", { textContent: one.verdict === "refused" ? `refused by ${one.refusals.replaceAll("_", " ")}` : one.verdict }), make("td", { textContent: clock(one.created_at) }), make("td", {}, text("code", short(one.digest)))));
+      make("td", { textContent: one.verdict === "refused" ? `refused by ${one.refusals.replaceAll("_", " ")}` : one.verdict }), when(one.created_at), make("td", {}, text("code", short(one.digest)))));
     fill(all, versions.length ? table("Every version", ["Version", "Standing", "Gates", "Registered", "Bundle"], rows) : text("p", "No version yet. A round that learns makes one; see the first page.", "dim"));
   };
   return { refresh };
@@ -108,6 +108,6 @@ function lineage(detail) {
 }
 
 function decisions(detail) {
-  const rows = detail.decisions.map((one) => make("tr", {}, make("td", { textContent: clock(one.at) }), make("td", {}, verdict(one.what, one.what === "reject" ? "fail" : "pass")), make("td", { textContent: one.who }), make("td", { textContent: one.why })));
+  const rows = detail.decisions.map((one) => make("tr", {}, when(one.at), make("td", {}, verdict(one.what, one.what === "reject" ? "fail" : "pass")), make("td", { textContent: one.who }), make("td", { textContent: one.why })));
   return panel("Decisions", rows.length ? table("Decisions", ["When", "What", "Who", "Why"], rows) : text("p", "Nobody has decided on it.", "dim"));
 }

@@ -6,6 +6,7 @@ export const title = "History";
 const WORDS = {
   promote: ["promoted", "pass"], rollback: ["rolled back", "wait"], approve: ["approved", "pass"], reject: ["rejected", "fail"], asked: ["asks to serve", "idle"], refused: ["refused by a gate", "fail"],
   quarantined: ["snapshot refused", "fail"], failed: ["round failed", "fail"], "quarantine replay": ["quarantine replayed", "wait"], "quarantine waive": ["quarantine waived", "wait"], "quarantine fix": ["quarantine fixed", "wait"], reconcile: ["put right", "idle"], "watch-period": ["watch ended", "idle"],
+  "create-token": ["token made", "idle"], "revoke-token": ["token revoked", "idle"], "rollout-start": ["rollout began", "idle"], "rollout-stop": ["rollout ended", "idle"], erase: ["user erased", "wait"], prune: ["bundle removed", "idle"],
 };
 const KINDS = { "everything": () => true, "changes of the champion": (one) => ["promote", "rollback"].includes(one.kind), "decisions": (one) => ["approve", "reject", "rollback"].includes(one.kind) || one.kind.startsWith("quarantine "), "refusals": (one) => ["refused", "reject", "quarantined", "failed"].includes(one.kind) || one.kind.endsWith("-refused") };
 
@@ -31,7 +32,7 @@ export function mount(root) {
 function entry(one) {
   const [word, look] = WORDS[one.kind] || [one.kind.endsWith("-refused") ? `${one.kind.replace("-refused", "")} turned down` : one.kind, one.kind.endsWith("-refused") ? "fail" : "idle"];
   return make("li", { className: look }, make("time", { textContent: clock(one.at), title: one.at }), make("div", {},
-    make("p", {}, verdict(word, look), " ", one.version && /^[0-9]+$/.test(one.version) ? version(one.version) : one.version || "", one.previous && one.kind !== "watch-period" ? [" in place of ", version(one.previous)] : null, text("span", ` by ${one.who}`, "dim")),
+    make("p", {}, verdict(word, look), " ", one.version && /^[0-9]+$/.test(one.version) ? version(one.version) : text("span", one.about || ""), one.previous && one.kind !== "watch-period" ? [" in place of ", version(one.previous)] : null, text("span", ` by ${one.who}`, "dim")),
     one.why ? text("p", one.why, "why") : null,
     make("details", {}, text("summary", "Record"), make("dl", { className: "facts" }, ...Object.entries({ ...(one.round_id ? { round: one.round_id } : {}), ...one.details }).map(([name, value]) => make("div", {}, text("dt", name.replaceAll("_", " ")), make("dd", {}, text("code", typeof value === "object" ? JSON.stringify(value) : String(value)))))))));
 }

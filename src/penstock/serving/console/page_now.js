@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { gauge, lineChart, stack } from "./charts.js";
 import { challengerCard } from "./gates.js";
-import { clock, count, fact, figure, fill, make, panel, short, span, table, text, unchanged, verdict, version } from "./dom.js";
+import { clock, count, fact, figure, fill, make, panel, short, span, table, text, unchanged, verdict, version, when } from "./dom.js";
 
 export const title = "Now";
 const OUTCOMES = ["promoted", "waiting", "refused", "quarantined", "failed", "skipped"];
@@ -12,10 +12,9 @@ const LOOK = { promoted: "pass", refused: "fail", failed: "fail", quarantined: "
 export function mount(root) {
   const parts = Object.fromEntries(["failure", "loop", "champion", "freshness", "waiting", "curve", "rounds"].map((name) => [name, make("div")]));
   parts.message = make("p", { className: "message", role: "status", "aria-live": "polite" });
+  const overview = make("div", { className: "overview" }, panel("Fresh against stale", parts.curve), make("div", { className: "stacked" }, panel("Freshness", parts.freshness), panel("Champion", parts.champion)));
   const waiting = panel("Waits for a decision", parts.message, parts.waiting);
-  fill(root, make("h1", { className: "hidden-title", textContent: "Now", tabIndex: -1 }), parts.failure, panel("The loop", parts.loop),
-    make("div", { className: "pair" }, panel("Freshness", parts.freshness), panel("Champion", parts.champion)), waiting,
-    panel("Fresh against stale", parts.curve), panel("Rounds", parts.rounds));
+  fill(root, make("h1", { className: "hidden-title", textContent: "Now", tabIndex: -1 }), parts.failure, panel("The loop", parts.loop), overview, waiting, panel("Rounds", parts.rounds));
   const say = (words, bad = false) => { parts.message.textContent = words; parts.message.classList.toggle("bad", bad); };
   const refresh = async (status) => {
     const [{ loop }, { challengers }] = await Promise.all([call("/v1/console/loop"), call("/v1/challengers")]);
@@ -24,6 +23,8 @@ export function mount(root) {
     drawChampion(parts.champion, status);
     drawFreshness(parts.freshness, loop);
     drawWaiting(parts.waiting, challengers, status.champion, say, refresh.bind(null, status));
+    const place = challengers.length ? overview.previousElementSibling : overview; // what waits comes first
+    if (waiting.previousElementSibling !== place) place.after(waiting);
     drawCurve(parts.curve, loop);
     drawRounds(parts.rounds, status, loop.stages);
   };
@@ -53,15 +54,13 @@ function drawLoop(box, status, challengers) {
 }
 
 function drawChampion(box, status) {
-  const { champion, service, at } = status;
+  const { champion, service } = status;
   if (unchanged(box, [champion && champion.version, service.version, service.swapped, Math.round((champion ? champion.age_s : 0) / 5)])) return;
   if (!champion) { fill(box, text("p", "No version was promoted yet.", "dim"), make("p", {}, "Send events to ", text("code", "POST /v1/events"), " or ", text("code", "penstock ingest"), ", then run ", text("code", "penstock round"), "; the first version waits here for your approval.")); return; }
-  const learned = (new Date(at) - new Date(champion.learned_until)) / 1000;
-  fill(box, make("p", { className: "version" }, make("a", { href: `#challengers/${champion.version}`, textContent: `v${champion.version}` })),
-    make("p", { className: "dim" }, "bundle ", text("code", short(champion.digest)), " · data ", text("code", short(champion.data_sha256))),
-    make("dl", { className: "tiles" }, fact("Its age", span(champion.age_s), champion.since_s === null ? "" : `serving for ${span(champion.since_s)}`),
-      fact("Learned until", span(learned), "ago; later events move the counts live"),
-      fact("In this process", service.version ? `v${service.version}` : "–", service.version ? `loaded ${span(service.loaded_s)} ago` : "not loaded")));
+  const loaded = service.version === champion.version ? `loaded ${span(service.loaded_s)} ago` : service.version ? `not yet: v${service.version} answers here` : "not loaded here";
+  fill(box, make("div", { className: "champion" }, make("a", { className: "version", href: `#challengers/${champion.version}`, textContent: `v${champion.version}` }),
+    make("dl", { className: "facts" }, ...[["Its age", make("strong", { textContent: span(champion.age_s) })], ["Serving for", `${champion.since_s === null ? "–" : span(champion.since_s)}, ${loaded}`], ["Learned until", clock(champion.learned_until)],
+      ["Made of", make("span", {}, "bundle ", text("code", short(champion.digest)), ", data ", text("code", short(champion.data_sha256)))]].map(([name, value]) => make("div", {}, text("dt", name), make("dd", {}, value))))));
 }
 
 function drawFreshness(box, { freshness }) {
@@ -76,7 +75,7 @@ function drawFreshness(box, { freshness }) {
 function drawWaiting(box, challengers, champion, say, after) {
   if (unchanged(box, challengers)) return;
   const none = champion ? "Nobody waits. A version that passes its gates appears here for a decision." : "Nobody waits yet. The first round's version will.";
-  fill(box, ...(challengers.length ? challengers.map((one) => challengerCard(one, say, after)) : [text("p", none, "dim")]));
+  fill(box, ...(challengers.length ? challengers.map((one) => challengerCard(one, say, after, true)) : [text("p", none, "dim")]));
 }
 
 function drawCurve(box, loop) {
@@ -86,14 +85,14 @@ function drawCurve(box, loop) {
   const served = new Map(loop.markers.filter((one) => one.kind === "promote").map((one) => [one.version, one]));
   const compared = curve.filter((one) => one.stale !== null), promoted = compared.filter((one) => served.has(one.version));
   const gain = promoted.reduce((sum, one) => sum + (one.fresh - one.stale) * one.requests, 0) / Math.max(1, promoted.reduce((sum, one) => sum + one.requests, 0));
-  fill(box, text("p", `${loop.metric} on each round's newest requests, before anything learned from them. Fresh learned from the round; stale is the version that served meanwhile.${promoted.length ? ` Over the ${count(promoted.length, "promoted round")} that can be compared, fresh is ${gain < 0 ? "lower" : "higher"} by ${figure(Math.abs(gain))}.` : ""}`, "dim"),
+  fill(box, promoted.length ? make("p", { className: "headline" }, make("strong", { textContent: `${gain < 0 ? "" : "+"}${figure(gain)}` }), " ", text("span", `${loop.metric}, fresh over stale, in ${count(promoted.length, "promoted round")}`, "dim")) : text("p", "No promoted round can be compared yet.", "dim"),
     lineChart({
-      title: `${loop.metric} by round`, labels: curve.map((one) => `v${one.version}`), format: (value) => value.toFixed(3),
+      title: `${loop.metric} by round`, labels: curve.map((one) => `v${one.version}`), height: 270, format: (value) => value.toFixed(3),
       note: (place) => `v${curve[place].version}, ${clock(curve[place].at)}, ${count(curve[place].requests, "request")}${served.has(curve[place].version) ? "" : `, ${curve[place].outcome}`}`,
       series: [{ name: "fresh: learned from the round", style: "s0", points: curve.map((one) => ({ y: one.fresh, low: one.fresh_low, high: one.fresh_high, hollow: !served.has(one.version) })) },
         { name: "stale: served meanwhile", style: "s1", points: curve.map((one) => (one.stale === null ? null : { y: one.stale })) }],
       markers: curve.flatMap((one, at) => (served.has(one.version) ? [{ at, text: `promoted ${clock(served.get(one.version).at)}` }] : [])),
-    }), make("p", { className: "dim small" }, text("span", "◆", "flag-key"), " promoted; a hollow dot never served. Whiskers: 95% interval of the mean over users."));
+    }), make("p", { className: "dim small" }, `Each round’s newest requests, which neither version had learned from. `, text("span", "◆", "flag-key"), " promoted; a hollow dot never served. Whiskers: 95% interval of the mean over users."));
 }
 
 function drawRounds(box, status, stages) {
@@ -103,7 +102,7 @@ function drawRounds(box, status, stages) {
   const bar = known.map((name) => { const part = make("span", { className: `o-${name}` }); part.style.flex = String(rounds[name]); return part; });
   const legend = known.map((name) => make("li", {}, make("i", { className: `o-${name}` }), `${rounds[name]} ${SAID[name] || name}`));
   const rows = recent.map((round) => make("tr", {}, make("th", { scope: "row" }, text("code", round.round_id)), make("td", {}, verdict(SAID[round.outcome] || round.outcome || round.status, LOOK[round.outcome] || "idle")),
-    make("td", {}, round.version ? version(round.version) : "–"), make("td", { textContent: clock(round.ended_at) }), make("td", { textContent: round.reason })));
+    make("td", {}, round.version ? version(round.version) : "–"), when(round.ended_at), make("td", { textContent: round.reason })));
   fill(box, known.length ? make("div", { className: "stack", "aria-hidden": "true" }, ...bar) : null,
     make("ul", { className: "legend" }, ...(legend.length ? legend : [text("li", "No round has run yet.", "dim")])),
     stages.length ? [make("h3", { textContent: "Where the last round's time went" }), ...stack(stages.filter((one) => one.seconds >= 0.05), span)] : null,

@@ -16,12 +16,12 @@ export function mount(root) {
   const unseen = make("input", { type: "checkbox" }), options = make("datalist", { id: "users" });
   const other = make("select", {}, make("option", { value: "", textContent: "no other version" }));
   const invent = make("button", { type: "button", className: "second plain", textContent: "Invent a user" });
-  const form = make("form", { className: "row" }, make("label", {}, "User", user), options, invent, make("label", { className: "grow" }, "Query, optional", asked),
-    make("label", {}, "Compare with", other), make("label", { className: "check" }, unseen, " only what is new to them"), make("button", { type: "submit", textContent: "Recommend" }));
   const explain = make("button", { type: "button", className: "second plain", textContent: "Which past clicks?", hidden: true });
+  const form = make("form", { className: "ask" }, make("div", { className: "row" }, make("label", {}, "User", user), options, invent, make("label", { className: "grow" }, "Query, optional", asked), make("label", {}, "Compare with", other)),
+    make("div", { className: "row" }, make("button", { type: "submit", textContent: "Recommend" }), explain, make("label", { className: "check" }, unseen, " only what is new to them")));
   const message = make("p", { className: "message", role: "status", "aria-live": "polite" }), lists = make("div", { className: "lists" });
   fill(root, make("h1", { className: "hidden-title", textContent: "Try it", tabIndex: -1 }),
-    panel("Try it", text("p", "Ask as a user, click an item, and watch the list answer. A click here is a real event: it is kept in the journal and learned from.", "dim"), form, message, explain, lists));
+    panel("Try it", text("p", "Ask as a user, click an item, and watch the list answer. A click here is a real event: it is kept in the journal and learned from.", "dim"), form, message, lists));
   const say = (words, bad = false) => { message.textContent = words; message.classList.toggle("bad", bad); };
   const asking = () => offered.get(user.value.trim()) ?? user.value.trim(), told = () => { user.title = asking(); }, choose = (value) => { user.value = value; told(); };
   told();
