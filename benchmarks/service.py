@@ -1,6 +1,7 @@
 """The service under load: latency by rate, start, memory, how soon a new item is recommendable, recall of the index.
 
-    python benchmarks/service.py [--items 65000] [--rates 100 200 400 800] [--seconds 20] [--folder FOLDER]
+    python benchmarks/service.py [--items 65000] [--rates 100 200 400 800] [--seconds 20] [--processes 1]
+        [--folder FOLDER]
 
 The real process (`penstock serve`) over a made-up bundle (service_bundle.py), loaded from another process
 (service_load.py). Generator and service share the machine. With --folder the bundle is kept and used again.
@@ -20,6 +21,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import measure
 
 HERE = Path(__file__).parent
@@ -28,7 +31,7 @@ STARTS = 5
 ALONE_S = 10
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, processes: int) -> dict[str, str]:
     """What lets `penstock serve` find the made-up bundle."""
     values = {
         "STATE__HOME": folder / "var",
@@ -37,6 +40,7 @@ def environment(folder: Path) -> dict[str, str]:
         "REGISTRY__TRACKING_URI": f"sqlite:///{folder}/var/mlflow.db",
         "REGISTRY__ARTIFACTS": folder / "var" / "artifacts",
         "SERVICE__PORT": PORT,
+        "SERVICE__PROCESSES": processes,
     }
     return os.environ | {f"PENSTOCK__{name}": str(value) for name, value in values.items()}
 
@@ -44,11 +48,13 @@ def environment(folder: Path) -> dict[str, str]:
 class Service:
     """The process, from its start to its end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, processes: int = 1) -> None:
         self.started = time.perf_counter()
         command = [sys.executable, "-m", "penstock.cli", "serve"]
         log = (folder / "service.log").open("w")
-        self.process = subprocess.Popen(command, env=environment(folder), stdout=log, stderr=log, cwd=HERE.parent)
+        self.process = subprocess.Popen(
+            command, env=environment(folder, processes), stdout=log, stderr=log, cwd=HERE.parent
+        )
         self.ready_s = self._wait()
 
     def _wait(self) -> float:
@@ -70,19 +76,23 @@ class Service:
         )
         return json.loads(urllib.request.urlopen(request, timeout=60).read())
 
+    def processes(self) -> list[psutil.Process]:
+        """The parent, and its workers where there are any."""
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
     def memory_gb(self) -> float:
-        """Resident memory."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 2**20
+        """Resident memory, of all processes; what they share counts for each."""
+        return sum(one.memory_info().rss for one in self.processes()) / 2**30
 
     def processor_s(self) -> float:
-        """Processor time so far, all threads."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time so far, all threads of all processes."""
+        times = [one.cpu_times() for one in self.processes()]
+        return sum(one.user + one.system for one in times)
 
     def has_torch(self) -> bool:
         """Whether any library of torch is mapped."""
-        return "libtorch" in Path(f"/proc/{self.process.pid}/maps").read_text()
+        return any("libtorch" in region.path for one in self.processes() for region in one.memory_maps())
 
     def stop(self) -> None:
         """End it."""
@@ -151,6 +161,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=65_000)
     parser.add_argument("--rates", type=float, nargs="+", default=[100, 200, 400, 800])
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--starts", type=int, default=STARTS)
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
@@ -161,12 +172,17 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             make = [sys.executable, "-W", "ignore", str(HERE / "service_bundle.py"), str(folder)]
             subprocess.run([*make, "--items", str(arguments.items)], check=True)
-        figures: dict[str, Any] = {"items": arguments.items, "starts_s": [], "rates": []}
+        figures: dict[str, Any] = {
+            "items": arguments.items,
+            "processes": arguments.processes,
+            "starts_s": [],
+            "rates": [],
+        }
         for _ in range(arguments.starts - 1):
-            service = Service(folder)
+            service = Service(folder, arguments.processes)
             figures["starts_s"].append(round(service.ready_s, 2))
             service.stop()
-        service = Service(folder)
+        service = Service(folder, arguments.processes)
         try:
             figures["starts_s"].append(round(service.ready_s, 2))
             load(50, 2)
@@ -180,7 +196,8 @@ def main() -> None:
         finally:
             service.stop()
         figures["index"] = index_recall(folder)
-    measure.save(f"service_{arguments.items}", figures)
+    several = f"_{arguments.processes}_processes" if arguments.processes > 1 else ""
+    measure.save(f"service_{arguments.items}{several}", figures)
 
 
 if __name__ == "__main__":

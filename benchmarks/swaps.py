@@ -79,8 +79,8 @@ def serve(folder: Path) -> None:
     from penstock.data.journal import Journal
     from penstock.data.state import open_state
     from penstock.inference.scorer import Scorer
-    from penstock.serving.app import answer
     from penstock.serving.runtime import Runtime
+    from penstock.serving.server import answer
     from service_bundle import make_settings
 
     settings = make_settings(folder).override({"service.port": PORT})

@@ -27,8 +27,8 @@ def serve(output: Output) -> None:
 
     With --json the address is printed at once, as {"address": …}.
     """
-    from penstock.serving.app import check_host
-    from penstock.serving.app import serve as run
+    from penstock.serving.server import check_host
+    from penstock.serving.server import serve as run
 
     settings, state = open_state_only()
     host, port = settings.service.host, settings.service.port

@@ -6,7 +6,7 @@ from typing import Any
 from penstock.inference.scorer import UserContext
 from penstock.serving import api
 from penstock.serving.answer_log import Answered
-from penstock.serving.runtime import Served
+from penstock.serving.served import Served
 
 SHOWN_CHARS = 200
 

@@ -11,7 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from penstock.errors import AccessError, ApprovalError, BundleError, DataError, LeaseHeld, PenstockError, RegistryError
-from penstock.serving.runtime import NotReady, Runtime, Served
+from penstock.serving.runtime import NotReady, Runtime
+from penstock.serving.served import Served
 
 SHOWN_CHARS = 80
 RETRY_S = 1

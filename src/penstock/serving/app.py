@@ -1,8 +1,5 @@
-"""The HTTP service: put together from its parts, and started."""
+"""The HTTP service, put together from its parts."""
 
-import gc
-import logging
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,10 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
-from penstock.data.state import State
-from penstock.errors import SettingsError
 from penstock.inference.scorer import Scorer
-from penstock.registry.tokens import read_keys
 from penstock.serving import api
 from penstock.serving.access import Guard, Keyring
 from penstock.serving.access_routes import session_routes, token_routes
@@ -45,18 +39,22 @@ from penstock.serving.watch_period import WatchPeriod
 from penstock.settings import Settings
 
 ABOUT = "Recommendations and labels from a model that stays minutes old; events in, versions named in every answer."
-SWITCH_S = 0.001
-"""How long a thread behind the scenes may keep the interpreter from one that answers (Python's own: 0.005)."""
-DROP_EVERY_S, WATCH_EVERY_S = 5.0, 1.0
-log = logging.getLogger(__name__)
+DROP_EVERY_S, WATCH_EVERY_S, NOTE_EVERY_S = 5.0, 1.0, 1.0
 
 
 def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     """The application over a runtime; starting it starts the poller, stopping it stops it."""
     telemetry, rollouts = Telemetry(), Rollouts(runtime, settings)
     answers = AnswerLog(runtime.state, settings)
-    telemetry.answers_dropped.set_function(lambda: answers.dropped)
-    keeper = Keeper(_chores(runtime, settings, answers), runtime.clock)
+
+    def note(_: datetime) -> None:
+        telemetry.note(runtime, rollouts, answers.dropped)
+
+    def figures() -> bytes:
+        note(runtime.clock())
+        return telemetry.expose(runtime, rollouts)
+
+    keeper = Keeper([(NOTE_EVERY_S, note), *_chores(runtime, settings, answers)], runtime.clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -98,7 +96,7 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
     app.include_router(explain_routes(runtime))
     app.include_router(item_routes(runtime, settings))
     app.include_router(decision_routes(runtime, partial(_status, runtime, settings)))
-    app.include_router(health_routes(runtime, telemetry, rollouts))
+    app.include_router(health_routes(runtime, figures))
     app.include_router(report_routes(runtime))
     app.include_router(console_routes(runtime, settings))
     app.include_router(console_data_routes(runtime, settings))
@@ -109,72 +107,21 @@ def create_app(runtime: Runtime, settings: Settings) -> FastAPI:
 
 def open_runtime(settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Runtime:
     """The runtime of a real service: state database, registry, journal, onnxruntime; `clock` is the present, UTC."""
+    from penstock.data.ends import Ends
     from penstock.data.journal import Journal
     from penstock.data.posted_items import PostedItems
-    from penstock.data.state import open_state
+    from penstock.data.posted_items import table as posted_items
+    from penstock.data.state import events, open_state
     from penstock.registry.store import open_registry
+    from penstock.registry.tables import promotions
 
     state = open_state(settings.state.url)
     registry = open_registry(settings, state)
     journal = Journal(state, settings.data)
     decisions = Decisions(registry, state)
     posted = PostedItems(state)
-    return Runtime(registry, journal, Scorer.load, settings.service.poll_s, state, decisions, clock, posted)
-
-
-def serve(settings: Settings) -> None:
-    """Run the service until it is told to stop.
-
-    Raises:
-        SettingsError: service.host is reachable from other machines, and nobody has a token.
-    """
-    runtime = open_runtime(settings)
-    check_host(settings.service.host, runtime.state)
-    log.info("console at http://%s:%d/", settings.service.host, settings.service.port)
-    answer(runtime, settings)
-
-
-def answer(runtime: Runtime, settings: Settings) -> None:
-    """Answer over a runtime until told to stop, in a process that does nothing else."""
-    import uvicorn
-    from threadpoolctl import threadpool_limits
-
-    sys.setswitchinterval(SWITCH_S)
-    # A second thread waits for its half of each product by spinning: half of the processor time of a busy service.
-    threadpool_limits(limits=1, user_api="blas")
-    runtime.after_switch = settle
-    uvicorn.run(
-        create_app(runtime, settings),
-        host=settings.service.host,
-        port=settings.service.port,
-        log_level="warning",
-        access_log=False,
-        timeout_keep_alive=settings.service.keep_alive_s,
-        timeout_graceful_shutdown=10,
-    )
-
-
-def settle() -> None:
-    """Spare the garbage collector what a version consists of: it would look through all of it, again and again.
-
-    A version that is let go is freed all the same, by its count of references.
-    """
-    gc.collect(1)
-    gc.freeze()
-
-
-def check_host(host: str, state: State) -> None:
-    """Allow any host where somebody has a token, and loopback where nobody has.
-
-    Raises:
-        SettingsError: another address or name, and no live token.
-    """
-    if not is_local(host) and not read_keys(state).callers:
-        raise SettingsError(
-            f"service.host is {host!r}: other machines could reach it, and nobody has a token, so anybody could "
-            "approve a version; make one with `penstock token create --role admin --name YOU`, or set service.host to "
-            "127.0.0.1, ::1 or localhost"
-        )
+    ends = Ends(state, (events.c.seq, posted_items.c.seq, promotions.c.id)).read
+    return Runtime(registry, journal, Scorer.load, settings.service.poll_s, state, decisions, clock, posted, ends)
 
 
 def _chores(runtime: Runtime, settings: Settings, answers: AnswerLog) -> list[tuple[float, Chore]]:

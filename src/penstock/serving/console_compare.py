@@ -14,7 +14,8 @@ from penstock.errors import RegistryError
 from penstock.serving import api
 from penstock.serving.answers import Problematic
 from penstock.serving.recommend import recommend_from
-from penstock.serving.runtime import Runtime, Served
+from penstock.serving.runtime import Runtime
+from penstock.serving.served import Served
 
 KEPT = 2
 MOST = 3

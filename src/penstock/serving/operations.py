@@ -15,10 +15,8 @@ from penstock.registry.tokens import Caller
 from penstock.serving import api
 from penstock.serving.access import caller_of, signature
 from penstock.serving.answers import Problematic, json_answer, named
-from penstock.serving.rollout import Rollouts
 from penstock.serving.runtime import Runtime
 from penstock.serving.status import service_status
-from penstock.serving.telemetry import Telemetry
 
 REPORT_PAGE = "gate-report.html"
 DATA_DOCS = "data-docs.html"
@@ -30,7 +28,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def health_routes(runtime: Runtime, telemetry: Telemetry, rollouts: Rollouts) -> APIRouter:
+def health_routes(runtime: Runtime, figures: Callable[[], bytes]) -> APIRouter:
     """For probes and Prometheus."""
     router = APIRouter()
 
@@ -49,7 +47,7 @@ def health_routes(runtime: Runtime, telemetry: Telemetry, rollouts: Rollouts) ->
 
     @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
     def metrics() -> Response:
-        return Response(telemetry.expose(runtime, rollouts), media_type=CONTENT_TYPE_LATEST)
+        return Response(figures(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

@@ -15,7 +15,7 @@ from penstock.serving.api import Filters
 from penstock.serving.candidates import AGAIN, FRESH, POPULAR, REST, TASTE, TOGETHER, Allowed
 from penstock.serving.placing import Placed, best_first, diversified, epsilon_greedy, thompson
 from penstock.serving.rules import JudgedItems, Rule, read_rules
-from penstock.serving.runtime import Served
+from penstock.serving.served import Served
 from penstock.settings import PolicySettings
 
 DIVERSIFIED = 5

@@ -9,7 +9,7 @@ from penstock.inference.scorer import UserContext
 from penstock.serving import api
 from penstock.serving.candidates import find_candidates
 from penstock.serving.policy import PLAIN, Policy, allowed_items, why
-from penstock.serving.runtime import Served
+from penstock.serving.served import Served
 
 
 def recommend_from(

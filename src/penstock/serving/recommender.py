@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
 
 from penstock.features.staged import listening
 from penstock.serving import api
@@ -14,7 +15,8 @@ from penstock.serving.answers import Problematic, json_answer, named, request_id
 from penstock.serving.policy import Policy
 from penstock.serving.recommend import recommend_from, user_of
 from penstock.serving.rollout import Rollouts
-from penstock.serving.runtime import Runtime, Served
+from penstock.serving.runtime import Runtime
+from penstock.serving.served import Served
 from penstock.serving.telemetry import Telemetry
 from penstock.settings import ServiceSettings
 
@@ -37,6 +39,13 @@ class Recommender:
         self.runtime, self.settings, self.telemetry = runtime, settings, telemetry
         self.answers, self.rollouts = answers, rollouts
         self.policy, self.certain = policy, policy.without_dice()
+
+    def answer_in_thread(self, request: Request, body: api.RecommendationRequest) -> Response:
+        """As `answer`, with what was accepted before by whichever process."""
+        seq = self.runtime.accepted_seq()
+        if self.runtime.is_behind(seq):
+            self.runtime.catch_up(seq)
+        return self.answer(request, body)
 
     def answer(self, request: Request, body: api.RecommendationRequest) -> Response:
         """The response.
@@ -68,6 +77,7 @@ class Recommender:
         """As `answer`, for the event loop; None where it takes too long for it."""
         if not self.is_quick(body):
             return None
+        await self.until_current()
         await self.until_free()
         return self.answer(request, body)
 
@@ -77,6 +87,12 @@ class Recommender:
         A query is encoded; a query, a category or a rule has long lists looked through; a rollout reads the journal.
         """
         return not (body.query or body.filters.category or self.policy.rules or self.rollouts.active)
+
+    async def until_current(self) -> None:
+        """Wait until the served version has seen what was accepted before this request, by whichever process."""
+        seq = self.runtime.accepted_seq()
+        if self.runtime.is_behind(seq):
+            await run_in_threadpool(self.runtime.catch_up, seq)
 
     async def until_free(self) -> None:
         """Wait, without holding the event loop up, while the served version is taking something in.

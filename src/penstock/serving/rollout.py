@@ -18,7 +18,8 @@ from typing import Any
 from penstock.errors import PenstockError, RegistryError
 from penstock.registry.rollout_results import Results, results
 from penstock.registry.rollouts import ACTOR, Exposure, Rollout, latest, record, running, stop
-from penstock.serving.runtime import Runtime, Served
+from penstock.serving.runtime import Runtime
+from penstock.serving.served import Served
 from penstock.settings import Settings
 
 log = logging.getLogger(__name__)

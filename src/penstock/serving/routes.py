@@ -35,7 +35,7 @@ def v1_routes(runtime: Runtime, answers: AnswerLog, recommender: Recommender, in
 
     @router.post("/recommendations", response_model=api.Recommendations, summary="Best items for a user")
     def recommend(request: Request, body: api.RecommendationRequest) -> Response:
-        return recommender.answer(request, body)
+        return recommender.answer_in_thread(request, body)
 
     @router.post("/events", status_code=202, response_model=api.EventsAccepted, summary="Take in what users did")
     def take_events(request: Request, body: Annotated[api.Events, Body(openapi_examples=EVENT_EXAMPLES)]) -> Response:

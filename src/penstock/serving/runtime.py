@@ -3,54 +3,32 @@
 A poller looks at the registry's pointer. A new champion is loaded, warmed and brought up to date beside the old one;
 then one reference is switched. Requests in flight hold the old reference and finish on it. Every scorer follows the
 journal by its sequence number, so whichever one serves has seen each accepted event once, also those that came in
-while it was loading or through another process.
+while it was loading or through another process. What another process wrote is noticed before the next answer.
 """
 
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from penstock.errors import BundleError, PenstockError
-from penstock.inference.scorer import UserContext
+from penstock.errors import BundleError, PenstockError, StateError
 from penstock.records import EVENT_COLUMNS
-from penstock.serving.candidates import Allowed, find_candidates
 from penstock.serving.ports import AcceptedLike, JournalLike, PointerLike, PostedLike, ScorerLike
-from penstock.serving.rules import JudgedItems
+from penstock.serving.served import Served, warm
 
 log = logging.getLogger(__name__)
 PAGE = 5_000
+AT_ONCE = 1_000
+"""Journal entries that an answer waits for; a longer run of them, as an import is, comes in behind the answers."""
 
 
 class NotReady(PenstockError):
     """No bundle is loaded yet."""
-
-
-@dataclass
-class Served:
-    """One loaded version. Hold `lock` while using `scorer`; `following` is the runtime's own, taken before it.
-
-    `seq`, `items_seq`: the last journal entry and the last posted item it has seen; `loaded_seq`: the last entry before
-    it began to answer; `judged`: what the business rules say of its items, None until a policy asks.
-    """
-
-    version: str
-    digest: str
-    scorer: ScorerLike
-    loaded_at: datetime
-    seq: int = 0
-    loaded_seq: int = 0
-    items_seq: int = 0
-    judged: JudgedItems | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    following: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True)
@@ -80,6 +58,8 @@ class Runtime:
         state, decisions: the state database and what carries a person's decision; for the routes, unused here.
         clock: the present, UTC.
         posted: items that came in through the service, None where none can.
+        ends: the last numbers of the journal and of whatever else the poller follows, whoever wrote them (data.ends);
+            None where only the poller looks.
     """
 
     def __init__(
@@ -92,6 +72,7 @@ class Runtime:
         decisions: Any = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         posted: PostedLike | None = None,
+        ends: Callable[[], tuple[int, ...]] | None = None,
     ) -> None:
         self.registry: Any = registry
         self.posted = posted
@@ -102,7 +83,8 @@ class Runtime:
         self.poll_error: str | None = None
         self._load, self._poll_s = load, poll_s
         self._served: Served | None = None
-        self._polling, self._stop = threading.Lock(), threading.Event()
+        self._ends, self._others = ends, list[int]()
+        self._polling, self._stop, self._wake = threading.Lock(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._floor: tuple[datetime, int] | None = None
 
@@ -135,6 +117,33 @@ class Runtime:
         if served is not None:
             self.follow(served)
         return accepted
+
+    def accepted_seq(self) -> int:
+        """The last journal entry of any process, 0 where that cannot be told in microseconds.
+
+        The poller looks at once where something else was written: a promotion, a posted item.
+        """
+        if self._ends is None:
+            return 0
+        seq, *others = self._ends()
+        if others != self._others:
+            self._others = others
+            self._wake.set()
+        return seq
+
+    def is_behind(self, seq: int) -> bool:
+        """Whether an answer should wait for journal entries up to `seq`."""
+        served = self._served
+        return served is not None and served.seq < seq <= served.seq + AT_ONCE
+
+    def catch_up(self, seq: int) -> None:
+        """Let the served version see the journal up to `seq`; where it cannot be read, answers go on without."""
+        served = self._served
+        try:
+            if served is not None:
+                self.follow(served, seq)
+        except StateError as error:
+            self.poll_error = f"{type(error).__name__}: {error}"
 
     def take_in(self, items: list[dict[str, Any]]) -> int:
         """Keep new items durably, then make the served version know them. Returns how many were new."""
@@ -183,7 +192,7 @@ class Runtime:
             return True
 
     def start(self) -> None:
-        """Poll now, then every `poll_s`, in a thread of its own: the process answers while the first bundle loads."""
+        """Poll now, then every `poll_s` or when woken, in a thread: the process answers while the first one loads."""
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, name="penstock-poller", daemon=True)
         self._thread.start()
@@ -191,16 +200,19 @@ class Runtime:
     def stop(self) -> None:
         """End the poller."""
         self._stop.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=30)
             self._thread = None
 
     def _run(self) -> None:
-        self._poll_safely()
-        while not self._stop.wait(self._poll_s):
-            self._poll_safely()
+        while not self._stop.is_set():
+            self._wake.clear()
+            self.look()
+            self._wake.wait(self._poll_s)
 
-    def _poll_safely(self) -> None:
+    def look(self) -> None:
+        """Poll; what fails is counted, logged and kept in `poll_error`."""
         try:
             self.poll()
         except Exception as error:  # a thread's edge: whatever it was, the service goes on and says so
@@ -231,18 +243,22 @@ class Runtime:
         self._learn_items(fresh)
         self._replay(fresh)
         fresh.loaded_seq = fresh.seq
-        _warm(scorer, self.clock())
+        warm(scorer, self.clock())
         return fresh
 
-    def follow(self, served: Served) -> None:
-        """Let a version see what the journal accepted since; an answer waits for the seeing, not for the reading."""
+    def follow(self, served: Served, until: int | None = None) -> None:
+        """Let a version see what the journal accepted since; an answer waits for the seeing, not for the reading.
+
+        Args:
+            until: nothing is read where it has seen this entry.
+        """
         with served.following:
-            more = True
+            more = until is None or served.seq < until
             while more:
                 page = self.journal.read(served.seq, PAGE)
                 if not page.is_empty():
                     with served.lock:
-                        _see(served, page)
+                        served.see(page)
                 more = len(page) == PAGE
             if served.scorer.task == "rank":
                 served.scorer.state.fold_apart(served.lock)
@@ -252,7 +268,7 @@ class Runtime:
         with fresh.following, fresh.lock:  # whoever comes now waits until it has seen what the old one has
             self._served = fresh
             while not (page := self.journal.read(fresh.seq, PAGE)).is_empty():
-                _see(fresh, page)
+                fresh.see(page)
         self.counts.swapped += 1
         self.failure = None
         self.after_switch()
@@ -280,34 +296,6 @@ class Runtime:
                 served.scorer.observe(newer.select(list(EVENT_COLUMNS)))
             served.seq = int(page["seq"][-1])
         self._floor = (until, floor)
-
-
-def _see(served: Served, page: pl.DataFrame) -> None:
-    """Take a page of the journal in; the caller holds the lock."""
-    served.scorer.observe(page[list(EVENT_COLUMNS)])
-    served.seq = int(page["seq"][-1])
-
-
-def _warm(scorer: ScorerLike, now: datetime) -> None:
-    """Run every graph once: the first call of a session pays for its allocations, and a score that is none shows.
-
-    Raises:
-        BundleError: weights that are not finite; a digest vouches for bytes, not for sense.
-    """
-    if scorer.task == "classify":
-        _check_finite("probabilities", scorer.classify(["warm up"]))
-        return
-    items = scorer.items["item_id"].head(16).to_list()
-    past = tuple((item, "click", now) for item in items[:2])
-    ranked = scorer.rank(UserContext(history=past, query="warm up"), items, now, len(items))
-    find_candidates(scorer, UserContext(history=past), now, len(items), Allowed(scorer.state, now.timestamp()))
-    _check_finite("scores", np.array([scored.score for scored in ranked]))
-
-
-def _check_finite(what: str, found: NDArray[np.floating[Any]]) -> None:
-    bad = np.count_nonzero(~np.isfinite(found))
-    if bad:
-        raise BundleError(f"{bad} of {found.size} {what} of the warm-up are not finite; the weights are damaged")
 
 
 def _utc(text: str) -> datetime:

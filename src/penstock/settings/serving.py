@@ -10,6 +10,7 @@ from penstock.settings.section import Section
 class ServiceSettings(Section):
     host: str
     port: int = Field(ge=0, le=65535)
+    processes: int = Field(ge=1, le=256)
     poll_s: float = Field(gt=0)
     candidates: int = Field(ge=1)
     max_body_bytes: int = Field(ge=1000)

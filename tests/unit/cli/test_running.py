@@ -6,9 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from penstock.cli.screen import TimeLeft, age
@@ -34,6 +38,76 @@ def test_serve_answers_and_ctrl_c_ends_it(place: Path) -> None:
             assert child.stdout.read() == ""
         finally:
             child.kill()
+
+
+@contextmanager
+def serving(place: Path, processes: int) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """The address, and the parent of so many workers, of which at least one answers."""
+    environment = os.environ | {"PENSTOCK__SERVICE__PORT": str(free_port())}
+    environment["PENSTOCK__SERVICE__PROCESSES"] = str(processes)
+    command = [sys.executable, "-m", "penstock.cli", "serve", "--json"]
+    with subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            address = json.loads(child.stdout.readline())["address"]
+            wait(lambda: healthy(address))
+            yield address, child
+        finally:
+            for one in workers(child):
+                one.kill()
+            child.kill()
+
+
+def workers(child: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """Those that answer; what else the interpreter starts beside them is none, nor is what has ended."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for one in psutil.Process(child.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if any("spawn_main" in word for word in one.cmdline()):
+                    found.append(one)
+    return found
+
+
+def healthy(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/healthz", timeout=30).json()["status"] == "ok"
+    except httpx.TransportError:
+        return False
+
+
+def wait(until: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 90
+    while not until():
+        assert time.monotonic() < end_s, "ninety seconds have gone by"
+        time.sleep(0.05)
+
+
+def test_several_processes_answer_on_one_port_and_count_together(place: Path) -> None:
+    with serving(place, 2) as (address, child):
+        assert len(workers(child)) == 2
+        before = asked(address)
+        assert all(healthy(address) for _ in range(40))  # a connection each, so that both are asked
+        assert asked(address) == before + 40
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) == 130
+        assert not healthy(address)
+
+
+def asked(address: str) -> float:
+    lines = httpx.get(f"{address}/metrics", timeout=30).text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith('penstock_requests_total{route="/healthz"'))
+
+
+def test_a_worker_that_ends_is_replaced_and_none_outlives_the_parent(place: Path) -> None:
+    with serving(place, 2) as (address, child):
+        first = workers(child)[0]
+        first.kill()
+        wait(lambda: len(workers(child)) == 2 and first.pid not in [one.pid for one in workers(child)])
+        assert healthy(address)
+        left = workers(child)
+        child.kill()
+        assert psutil.wait_procs(left, timeout=90)[1] == []
 
 
 def test_a_port_in_use_is_said_before_anything_starts(answer, monkeypatch: pytest.MonkeyPatch) -> None:

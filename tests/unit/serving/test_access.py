@@ -17,9 +17,10 @@ from penstock.registry import audit
 from penstock.registry.tokens import Keys, create_token, read_keys, revoke_token
 from penstock.serving import access
 from penstock.serving.access import permission_for
-from penstock.serving.app import check_host, create_app
+from penstock.serving.app import create_app
 from penstock.serving.decisions import Decisions
 from penstock.serving.runtime import Runtime
+from penstock.serving.server import check_host
 from penstock.settings import Settings
 
 ROLES = ("feeder", "viewer", "approver", "admin")

@@ -11,7 +11,7 @@ from penstock.records import EVENT_COLUMNS
 from penstock.serving.api import Filters
 from penstock.serving.candidates import FRESH, POPULAR, REST, TASTE, TOGETHER, Allowed, Candidates, find_candidates
 from penstock.serving.policy import allowed_items, why
-from penstock.serving.runtime import Served
+from penstock.serving.served import Served
 
 
 @pytest.fixture

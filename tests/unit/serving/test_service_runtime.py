@@ -126,11 +126,11 @@ def test_the_poller_survives_a_registry_that_fails_and_says_so(world: World) -> 
         raise OSError("database is gone")
 
     pointer, world.registry.champion_pointer = world.registry.champion_pointer, broken  # type: ignore[method-assign]
-    world.runtime._poll_safely()
+    world.runtime.look()
     assert world.runtime.counts.poll_errors == 1
     assert "database is gone" in str(world.runtime.poll_error)
     world.registry.champion_pointer = pointer  # type: ignore[method-assign]
-    world.runtime._poll_safely()
+    world.runtime.look()
     assert world.runtime.poll_error is None
 
 
