@@ -36,6 +36,12 @@ def test_from_the_first_screen_to_a_click_that_changes_the_list(open_page: Open)
     why.locator("summary").click()
     assert "Stands out from the other candidates" in why.inner_text()
     keep(page, "after-the-click")
+    page.get_by_role("button", name="Score parts and past clicks").click()
+    page.get_by_text("Each item with what its score rests on, and the past clicks").wait_for()
+    why = page.locator(".because").first.inner_text()
+    assert "What the score rests on, against an average item" in why
+    assert "raises its score by" in why
+    keep(page, "score-parts")
     page.get_by_label("Compare with").select_option("3")
     page.get_by_role("button", name="Recommend").click()
     page.get_by_role("heading", name="Version 3").wait_for()

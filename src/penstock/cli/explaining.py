@@ -69,6 +69,9 @@ def _show(screen: Screen, told: dict[str, Any]) -> None:
 def _show_influence(screen: Screen, told: dict[str, Any]) -> None:
     influence = told["influence"]
     top = next(iter(told["features"]), None)
+    for item, parts in list(told["parts"].items())[:1]:
+        ordered = sorted(parts.items(), key=lambda one: -abs(one[1]))
+        screen.table(["part", "worth"], [list(one) for one in ordered], f"What the score of {item} rests on")
     rows = [
         [one["item_id"], one["title"], one["mean_change"], one["changes"].get(top)]
         for one in influence["items"][:SHOWN]

@@ -176,15 +176,22 @@ class Scorer:
         ]
 
     def score(
-        self, user: UserContext, row_C: NDArray[np.int64], at: datetime, user_E: NDArray[np.float32] | None = None
+        self,
+        user: UserContext,
+        row_C: NDArray[np.int64],
+        at: datetime,
+        user_E: NDArray[np.float32] | None = None,
+        feature_CF: NDArray[np.float32] | None = None,
     ) -> RowScores:
         """Scores of distinct rows for `user` at `at`, and the features that they come from.
 
         Args:
             user_E: the user's vector without a query, where it is known already.
+            feature_CF: features to score by instead of what the counters say.
         """
         history, at_s = self.history_of(user), seconds(at)
-        feature_CF = self.state.features(history, row_C, at_s)
+        if feature_CF is None:
+            feature_CF = self.state.features(history, row_C, at_s)
         past = past_arrays(history, self.state.spec.history_length, at_s)
         if user_E is None or user.query:
             asked = self.text.encode([user.query])[0] if user.query else None

@@ -2,8 +2,9 @@
 
 The influence of the past is measured, not guessed: the version's bundle is loaded again, brought to the moment of the
 answer with the journal, and the shown items are scored with each item of the past left out in turn, by the scorer that
-serves. Whether that scorer gives the scores that were answered is part of the explanation: where it does not (an event
-was erased, an item was posted since the bundle), the influence is that of what is left.
+serves; score_parts measures what else they rest on. Whether that scorer gives the scores that were answered is part of
+the explanation: where it does not (an event was erased, an item was posted since the bundle), the influence is that of
+what is left.
 """
 
 import json
@@ -20,6 +21,7 @@ import sqlalchemy as sa
 from penstock.data.journal import events_frame
 from penstock.data.state import State, events, from_micros, rounds, snapshots, to_micros
 from penstock.errors import DataError
+from penstock.inference.score_parts import score_parts
 from penstock.inference.scorer import Scorer, UserContext
 from penstock.records import EVENT_COLUMNS
 from penstock.registry.approvals import list_approvals
@@ -193,7 +195,11 @@ def _influence(state: State, scorer: Any, answered: Answered, titles: dict[str, 
     history = scorer.history_of(user)
     rows = np.array([scorer.state.row_of[item] for item in items], np.int64)
     features = scorer.state.features(history, rows, at.timestamp())
+    parts = score_parts(scorer, user, rows, at)
     return {
+        "parts": {
+            item: {name: float(part_C[place]) for name, part_C in parts.items()} for place, item in enumerate(items)
+        },
         "features": {
             item: {name: round(float(value), 4) for name, value in zip(scorer.state.spec.names, row, strict=True)}
             for item, row in zip(items, features, strict=True)

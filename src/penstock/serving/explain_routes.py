@@ -30,7 +30,7 @@ def explain_routes(runtime: Runtime) -> APIRouter:
         asked: Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$", description="request_id of the answer")],
         influence: bool = False,
     ) -> Response:
-        """`influence`: also score the items again with each item of the user's past left out; takes seconds."""
+        """`influence`: also score again without each past item and each family of features; takes seconds."""
         if runtime.state is None:
             raise Problematic(404, "unknown_request", "this service keeps no answers")
         if influence and not measuring.acquire(blocking=False):

@@ -92,8 +92,16 @@ class FakeScorer:
         order = np.argsort(-scored.score_C, kind="stable")[:k]
         return [Scored(names[c], float(scored.score_C[c])) for c in order]
 
-    def score(self, user: UserContext, row_C: np.ndarray, at: datetime, user_E: np.ndarray | None = None) -> RowScores:
-        feature_CF = self.state.features(self.history_of(user), row_C, seconds(at))
+    def score(
+        self,
+        user: UserContext,
+        row_C: np.ndarray,
+        at: datetime,
+        user_E: np.ndarray | None = None,
+        feature_CF: np.ndarray | None = None,
+    ) -> RowScores:
+        if feature_CF is None:
+            feature_CF = self.state.features(self.history_of(user), row_C, seconds(at))
         columns = [SPEC.names.index(name) for name in ("popularity_24h", "cooccurrence_cosine", "category_affinity")]
         score_C = feature_CF[:, columns] @ np.array([1.0, 2.0, 3.0]) - row_C * 1e-3
         return RowScores(row_C, score_C, feature_CF, SPEC.names)

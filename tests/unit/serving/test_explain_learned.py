@@ -45,4 +45,6 @@ def test_the_scores_are_the_answered_ones_and_the_past_moves_them(rounds: Any, t
     assert told["decision"]["approver"] == "policy"
     assert told["version"]["data_sha256"] == told["rounds"][-1]["data_sha256"]
     assert set(told["features"]) == {item["item_id"] for item in answer["items"]}
+    assert set(told["parts"]) == set(told["features"])
+    assert max(abs(part) for parts in told["parts"].values() for part in parts.values()) > 1e-4
     assert told["history"]

@@ -1,6 +1,6 @@
 // Try it: pick or invent a user, see ten items with why, click one and watch the list change; compare two versions.
 import { call, query, unique } from "./api.js";
-import { fill, make, panel, person, text, unchanged } from "./dom.js";
+import { count, fill, make, panel, person, text, unchanged } from "./dom.js";
 import { itemList } from "./lists.js";
 import { labelForm } from "./page_label.js";
 
@@ -16,7 +16,7 @@ export function mount(root) {
   const unseen = make("input", { type: "checkbox" }), options = make("datalist", { id: "users" });
   const other = make("select", {}, make("option", { value: "", textContent: "no other version" }));
   const invent = make("button", { type: "button", className: "second plain", textContent: "Invent a user" });
-  const explain = make("button", { type: "button", className: "second plain", textContent: "Which past clicks?", hidden: true });
+  const explain = make("button", { type: "button", className: "second plain", textContent: "Score parts and past clicks", hidden: true });
   const form = make("form", { className: "ask" }, make("div", { className: "row" }, make("label", {}, "User", user), options, invent, make("label", { className: "grow" }, "Query, optional", asked), make("label", {}, "Compare with", other)),
     make("div", { className: "row" }, make("button", { type: "submit", textContent: "Recommend" }), explain, make("label", { className: "check" }, unseen, " only what is new to them")));
   const message = make("p", { className: "message", role: "status", "aria-live": "polite" }), lists = make("div", { className: "lists" });
@@ -49,7 +49,7 @@ export function mount(root) {
     try {
       shown = await recommend();
       const beside = await compared(shown);
-      explain.hidden = !shown.known_user;
+      explain.hidden = !shown.items.length;
       fill(lists, beside ? column(`Version ${beside.number}`, "for comparison", itemList(beside.items, { faded: true })) : null,
         column(beside ? `Version ${shown.version}` : "Top ten", beside ? "serves" : "", itemList(shown.items, { before: beside && beside.items, onclick: click })));
       const who = shown.user ? person(shown.user) : "Somebody new", same = beside ? beside.items.filter((one) => shown.items.some((item) => item.item_id === one.item_id)).length : 0;
@@ -78,20 +78,29 @@ export function mount(root) {
     } catch (error) { say(error.message, true); }
   }
 
-  // Measured by the service: the same items scored again with each item of the past left out.
+  // An answer is kept a second after it was given: asks again until it is there.
+  async function explained(request_id, tries) {
+    try { return (await call(`/v1/requests/${encodeURIComponent(request_id)}?influence=true`)).explanation; } catch (error) {
+      if (error.status !== 404 || tries === 1) throw error;
+      await new Promise((resolve) => { setTimeout(resolve, 1000); });
+      return explained(request_id, tries - 1);
+    }
+  }
+
+  // Measured by the service: the same items scored again without each family of features and each item of the past.
   async function measure() {
     const asked = shown;
     explain.disabled = true;
-    say("Scoring again with each past item left out; this takes some seconds…");
+    say("Scoring again with each family of features and each past item left out; this takes some seconds…");
     try {
-      const { influence } = (await call(`/v1/requests/${encodeURIComponent(asked.request_id)}?influence=true`)).explanation;
+      const { influence, parts } = await explained(asked.request_id, 5);
       if (shown !== asked) return;
       const moved = (item) => (influence ? influence.items : []).map((one) => ({ ...one, by: one.changes[item.item_id] || 0 })).filter((one) => Math.abs(one.by) > 1e-4).sort((a, b) => Math.abs(b.by) - Math.abs(a.by)).slice(0, 3);
-      asked.items = asked.items.map((item) => ({ ...item, past: moved(item).map((one) => ({ item_id: one.item_id, title: one.title, because: `${one.by > 0 ? "raises" : "lowers"} its score by ${Math.abs(one.by).toFixed(3)}` })) }));
-      fill(lists, column("Top ten", "and the past clicks behind each", itemList(asked.items, { onclick: click })));
+      asked.items = asked.items.map((item) => ({ ...item, parts: (parts || {})[item.item_id], past: moved(item).map((one) => ({ item_id: one.item_id, title: one.title, because: `${one.by > 0 ? "raises" : "lowers"} its score by ${Math.abs(one.by).toFixed(3)}` })) }));
+      fill(lists, column("Top ten", "and what each score rests on", itemList(asked.items, { onclick: click })));
       for (const one of lists.querySelectorAll(".because")) one.open = true;
-      say(influence && influence.items.length ? `Each item with the past clicks that moved its score most, of ${influence.past_events} past events.` : "This list owes nothing to past clicks.");
-    } catch (error) { say(error.status === 404 ? `${error.message} Ask again in a second.` : error.message, true); } finally { explain.disabled = false; }
+      say(influence && influence.items.length ? `Each item with what its score rests on, and the past clicks that moved it most, of ${count(influence.past_events, "past event")}.` : "Each item with what its score rests on. This list owes nothing to past clicks.");
+    } catch (error) { say(error.message, true); } finally { explain.disabled = false; }
   }
 
   explain.addEventListener("click", measure);
