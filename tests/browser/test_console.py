@@ -144,6 +144,15 @@ def test_without_a_token_it_says_to_sign_in(open_page: Open, site: Site) -> None
     page.get_by_text("Grace (viewer)").wait_for()
 
 
+def test_a_versions_page_leads_to_its_parts_and_past(open_page: Open) -> None:
+    page = open_page("challengers/3")
+    page.get_by_role("navigation", name="On this page").get_by_role("button", name="Data and lineage").click()
+    assert page.evaluate("document.activeElement.textContent") == "Data and lineage"
+    assert page.get_by_text("Descends from").locator("..").get_by_role("link", name="v1").count() == 1
+    page.evaluate("location.hash = 'challengers/99'")
+    page.get_by_text("no version '99'").wait_for()
+
+
 def test_a_pseudonym_is_shown_by_its_beginning_and_asked_for_whole(open_page: Open, site: Site) -> None:
     user, brief = "u_" + "7c" * 32, "u_7c7c7c7c…"
     event = {"event_id": "p1", "user_id": user, "item_id": "i3", "kind": "click", "at": NOW}
@@ -189,7 +198,7 @@ def test_the_services_policy_lets_every_page_work(open_page: Open) -> None:
 
 @pytest.mark.parametrize(
     ("names", "phone", "dark"),
-    [(("now", "try"), False, False), (("data", "history"), True, True)],
+    [(("now", "try", "challengers/3"), False, False), (("data", "history", "challengers"), True, True)],
     ids=["desktop light", "phone dark"],
 )
 def test_labels_and_contrast(open_page: Open, names: tuple[str, ...], phone: bool, dark: bool) -> None:

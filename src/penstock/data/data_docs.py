@@ -17,6 +17,7 @@ from penstock.errors import DataError
 
 STYLE = Path(__file__).parent / "templates" / "data_docs.css"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+KINDS = {"validations": "What was found", "expectations": "What was expected"}
 
 SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.IGNORECASE | re.DOTALL)
 LINK = re.compile(r"<link\b[^>]*>", re.IGNORECASE)
@@ -52,9 +53,13 @@ def make_offline(site: Path) -> Path:
 def _index(site: Path, pages: list[Path], style: str) -> str:
     """Great Expectations fills its own index by a script; this one needs none."""
     names = [page.relative_to(site) for page in pages]
-    lines = [f'<li><a href="{quote(name.as_posix())}">{escape(" / ".join(name.parts[:2]))}</a></li>' for name in names]
+    lines = [
+        f'<li><a href="{quote(name.as_posix())}">{KINDS[name.parts[0]]}</a>: {escape(Path(name.parts[1]).stem)}</li>'
+        for name in sorted(names, key=lambda name: list(KINDS).index(name.parts[0]))
+    ]
+    head = '<head><meta charset="utf-8"><title>Data Docs</title></head>'
     body = f'<body><div class="container-fluid"><h1>Data Docs</h1><ul>{"".join(lines)}</ul></div></body>'
-    return offline_page(f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"></head>{body}</html>', style)
+    return offline_page(f'<!DOCTYPE html><html lang="en">{head}{body}</html>', style)
 
 
 def move_site(source: Path, target: Path) -> None:

@@ -34,7 +34,8 @@ def line_chart(
 ) -> str:
     """Lines over time (x in UTC seconds), or `by_step`; models in colour, the others grey and dashed.
 
-    The axis holds 0 unless all values are positive and close together; `with_zero`: always, as differences need it.
+    The axis holds 0 unless all values are positive, close together and not all the same; `with_zero`: always, as
+    differences need it.
 
     Raises:
         GateError: no line has a point.
@@ -43,7 +44,7 @@ def line_chart(
     ys = [y for line in lines for _, y in line.points]
     if not xs:
         raise GateError(f"chart “{title}”: no line has a point")
-    if with_zero or min(ys) <= max(ys) / 2:
+    if with_zero or min(ys) <= max(ys) / 2 or min(ys) == max(ys):
         ys.append(0.0)
     ticks = nice_ticks(min(ys), max(ys))
     place_x = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from penstock.evaluation.charts import Line, line_chart
@@ -76,12 +77,12 @@ def _lineage(detail: Mapping[str, Any]) -> dict[str, str]:
     libraries = ", ".join(f"{name} {version}" for name, version in found["libraries"].items())
     facts = {
         "Bundle sha256": detail["digest"],
-        "Registered": detail["created_at"],
+        "Registered": _time(detail["created_at"]),
         "Asked for by": detail["requester"],
         "Round": found["round_id"],
         "Snapshot": found["snapshot_id"],
         "Data sha256": found["data_sha256"],
-        "Learned until": found["learned_until"],
+        "Learned until": _time(found["learned_until"]),
         "Parent version": found["parent_version"] or "none: the first",
         "Parameters sha256": found["params_sha256"],
         "Code": found["git_commit"],
@@ -99,7 +100,7 @@ def _data(snapshot: Mapping[str, Any] | None) -> dict[str, str]:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in snapshot["counts_by_kind"].items())
     return {
         "Events": f"{snapshot['rows']:,} ({kinds})",
-        "Window": f"{snapshot['window_start']} to {snapshot['window_end']}",
+        "Window": f"{_time(snapshot['window_start'])} to {_time(snapshot['window_end'])}",
         "Late": f"{snapshot['late_rows']:,}",
         "In quarantine": f"{snapshot['quarantined_rows']:,}",
         "Status": str(snapshot["status"]),
@@ -129,6 +130,11 @@ def _curves(curves: Mapping[str, list[Mapping[str, Any]]]) -> list[dict[str, str
         line = Line(name.replace("_", " "), _number(finite[-1][1]), finite[::every], True)
         drawn.append({"name": title, "svg": line_chart([line], title, 220, by_step=True)})
     return drawn
+
+
+def _time(iso: str) -> str:
+    """A moment in UTC to the second."""
+    return datetime.fromisoformat(iso).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _number(value: float | None) -> str:

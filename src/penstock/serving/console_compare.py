@@ -50,7 +50,7 @@ class Shelf:
         """A version, loaded where it is not.
 
         Raises:
-            Problematic: there is none of that number; 404.
+            Problematic: there is none of that number; 404. Its bundle was removed to save room; 410.
             BundleError: its bundle is not whole.
         """
         served = self.runtime.served
@@ -65,6 +65,9 @@ class Shelf:
             found = self._versions.pop(key, None)
             if found is None:
                 folder = self.runtime.registry.bundle_dir(version)
+                if not folder.exists():
+                    why = f"version {number}'s bundle is not kept any more (registry.keep_served, keep_unserved)"
+                    raise Problematic(410, "bundle_gone", why)
                 found = self.runtime.bring_up(version.number, version.digest, folder)
             self._versions[key] = found
             while len(self._versions) > self.kept:

@@ -15,6 +15,7 @@ from penstock.data.quarantine import Quarantined, list_quarantine, replay, waive
 from penstock.data.state import State, from_micros, quarantine, rounds, snapshots
 from penstock.registry.audit import append
 from penstock.serving import api
+from penstock.serving.console_drift import CategoryMix
 from penstock.serving.limits import Name, Text
 from penstock.settings import Settings
 
@@ -67,13 +68,15 @@ class Entry(BaseModel):
 
 
 class DataPage(BaseModel):
-    """The page's figures. `limits`: where the plotted values would be refused."""
+    """The page's figures. `limits`: where the plotted values would be refused; `mix`: of the snapshots in their order,
+    None where no version ranks items."""
 
     snapshots: list[SnapshotRow]
     reasons: list[ReasonCount]
     quarantine: list[Entry]
     by_status: dict[str, int]
     limits: dict[str, float]
+    mix: CategoryMix | None = None
 
 
 class Settling(api.Strict):
@@ -158,6 +161,15 @@ def docs_file(settings: Settings, snapshot_id: str, name: str) -> Path | None:
     return page if inside and page.suffix == ".html" and page.is_file() else None
 
 
+def docs_of(settings: Settings, snapshot_id: str) -> str | None:
+    """The first page to look at in a snapshot's Data Docs: what was found where that is one page, else the index."""
+    index = docs_file(settings, snapshot_id, "index.html")
+    if index is None:
+        return None
+    found = sorted((index.parent / "validations").rglob("*.html"))
+    return (found[0] if len(found) == 1 else index).relative_to(index.parent).as_posix()
+
+
 def _snapshot(row: Any, ran: Any, settings: Settings) -> SnapshotRow:
     manifest = json.loads(row.manifest)
     counts: dict[str, int] = manifest.get("counts_by_kind", {})
@@ -165,7 +177,7 @@ def _snapshot(row: Any, ran: Any, settings: Settings) -> SnapshotRow:
     start, end = manifest.get("window_start", ""), manifest.get("window_end", "")
     minutes = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() / 60 if start and end else 0
     result = json.loads(ran.result) if ran is not None and ran.result else {}
-    has_docs = docs_file(settings, row.snapshot_id, "index.html") is not None
+    docs = docs_of(settings, row.snapshot_id)
     return SnapshotRow(
         snapshot_id=row.snapshot_id,
         status=row.status,
@@ -180,7 +192,7 @@ def _snapshot(row: Any, ran: Any, settings: Settings) -> SnapshotRow:
         rows_per_minute=total / minutes if minutes > 0 else None,
         outcome=None if ran is None else ran.outcome,
         reason=result.get("reason", ""),
-        docs=f"/data-docs/{row.snapshot_id}/index.html" if has_docs else None,
+        docs=None if docs is None else f"/data-docs/{row.snapshot_id}/{docs}",
     )
 
 

@@ -13,6 +13,7 @@ from penstock.serving.access import signature
 from penstock.serving.answers import Problematic, json_answer, named
 from penstock.serving.console_compare import Comparison, Shelf, compare
 from penstock.serving.console_data import DataPage, Settling, data_page, docs_file, settle
+from penstock.serving.console_drift import MixKept
 from penstock.serving.console_history import History, history_of
 from penstock.serving.console_loop import Loop, loop_figures
 from penstock.serving.console_versions import VersionDetail, VersionRow, version_detail, version_rows
@@ -105,11 +106,14 @@ def console_routes(runtime: Runtime, settings: Settings) -> APIRouter:
 
 def console_data_routes(runtime: Runtime, settings: Settings) -> APIRouter:
     """The data's page, the Data Docs, and settling what is in quarantine."""
-    router = _router(runtime)
+    router, mixes = _router(runtime), MixKept()
 
     @router.get("/v1/console/data", response_model=DataAnswer, summary="Snapshots, quarantine and drift")
     def show_data(request: Request) -> Response:
-        return _answer(runtime, request, data=data_page(runtime.state, settings))
+        page = data_page(runtime.state, settings)
+        ids = [one.snapshot_id for one in page.snapshots]
+        page.mix = mixes.of(runtime.state, ids, runtime.served, settings.validation)
+        return _answer(runtime, request, data=page)
 
     @router.post("/v1/quarantine/{how}", response_model=api.Answer, summary="Replay or waive what is in quarantine")
     def settle_entries(request: Request, how: Literal["replay", "waive"], order: Settling) -> Response:

@@ -18,7 +18,8 @@ CURVES = ("loss", "learning_rate", "gradient_norm")
 
 
 class VersionRow(BaseModel):
-    """One line of the list of versions. `verdict`: of the gates; `refusals`: the gates that refused."""
+    """One line of the list of versions. `verdict`: of the gates; `refusals`: the gates that refused; `parent`: the
+    version it went on from."""
 
     number: str
     status: str
@@ -27,6 +28,7 @@ class VersionRow(BaseModel):
     verdict: str
     refusals: str
     round_id: str | None
+    parent: str | None
 
 
 class CurvePoint(BaseModel):
@@ -76,6 +78,7 @@ def version_rows(registry: Any) -> list[VersionRow]:
             verdict=version.gate_verdict,
             refusals=version.tags.get("penstock.gate_refusals", ""),
             round_id=version.tags.get("penstock.lineage.round_id"),
+            parent=version.tags.get("penstock.lineage.parent_version") or None,
         )
         for version in reversed(registry.versions())
     ]

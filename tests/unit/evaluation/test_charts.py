@@ -94,3 +94,8 @@ def test_nothing_to_draw_is_an_error(draw) -> None:
         draw({}, "empty")
     with pytest.raises(GateError, match="no line has a point"):
         line_chart([], "empty")
+
+
+def test_what_never_moves_is_drawn_from_zero() -> None:
+    svg = line_chart([Line("learning rate", "0.03", [(1.0, 0.03), (2.0, 0.03)], True)], "Learning rate", by_step=True)
+    assert ">0<" in svg or ">0.00<" in svg or ">0.000<" in svg

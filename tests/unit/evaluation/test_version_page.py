@@ -19,11 +19,13 @@ def detail(**changes: Any) -> dict[str, Any]:
         "libraries": {"numpy": "2.4"},
     }  # fmt: skip
     snapshot = {
-        "rows": 6415, "counts_by_kind": {"click": 600}, "window_start": "a", "window_end": "b", "late_rows": 3,
+        "rows": 6415, "counts_by_kind": {"click": 600}, "window_start": "2026-01-01T00:00:00+00:00",
+        "window_end": "2026-01-01T01:10:00+01:00", "late_rows": 3,
         "quarantined_rows": 2, "status": "learned",
     }  # fmt: skip
     base = {
-        "number": "4", "status": "challenger", "created_at": "2026-01-01", "digest": "b" * 64, "requester": "penstock",
+        "number": "4", "status": "challenger", "created_at": "2026-01-01T00:00:00+00:00", "digest": "b" * 64,
+        "requester": "penstock",
         "lineage": lineage, "report_digest": "e" * 64, "report_error": None, "snapshot": snapshot,
         "round": {"metrics": {"loss": 1.25}, "stages_s": {"learning": 4.0}},
         "curves": {"loss": [{"step": step, "value": 3.0 - step} for step in range(3)]}, "decisions": [],
@@ -40,6 +42,7 @@ def test_the_page_holds_gates_slices_lineage_data_and_curves() -> None:
     told = (
         "Refused by ndcg_new_users", "ndcg_vs_champion", "<h2>Slices</h2>", "d" * 64, "6,415 (600 click)", "0.6123",
         "0.58 to 0.64", "Loss by step", "step 2", "Nobody let it serve", "none: the first",
+        "2026-01-01 00:00:00 UTC to 2026-01-01 00:10:00 UTC",
     )  # fmt: skip
     for text in told:
         assert text in page, text

@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def test_a_version_leads_to_its_data_gates_and_approver(client: TestClient) -> N
         ("3", "challenger"), ("2", "refused"), ("1", "champion")
     ]  # fmt: skip
     assert listed[1]["refusals"] == "ndcg_vs_champion"
+    assert [one["parent"] for one in listed] == ["1", "1", None]
     detail = client.get("/v1/console/versions/1").json()["detail"]
     assert detail["lineage"]["snapshot_id"] == detail["snapshot"]["snapshot_id"] == "s1"
     assert detail["snapshot"]["rows"] == 100
@@ -114,6 +116,14 @@ def test_what_cannot_be_compared(client: TestClient, versions: str, status: int)
     assert answer.json()["error"]["message"]
 
 
+def test_a_version_whose_bundle_was_removed_says_so(bench: ConsoleBench) -> None:
+    shutil.rmtree(bench.registry.bundle_dir(bench.registry.version("2")))
+    answer = TestClient(bench.app).get("/v1/console/compare", params={"versions": "1,2"})
+    assert answer.status_code == 410
+    assert "version 2's bundle is not kept any more" in answer.json()["error"]["message"]
+    assert str(bench.root) not in answer.text
+
+
 def test_the_shelf_lets_the_oldest_go(bench: ConsoleBench) -> None:
     loaded: list[str] = []
     original: Callable[..., object] = bench.runtime.bring_up
@@ -145,6 +155,18 @@ def test_reasons_that_differ_in_figures_only_are_one() -> None:
         ReasonCount(reason="no item 4", rows=1),
     ]
     assert reason_counts([]) == []
+
+
+def test_data_docs_begin_with_what_was_found(bench: ConsoleBench) -> None:
+    def shown() -> str | None:
+        return TestClient(bench.app).get("/v1/console/data").json()["data"]["snapshots"][0]["docs"]
+
+    assert shown() == "/data-docs/s1/index.html"
+    found = bench.root / "rounds" / "r-s1" / "data-docs" / "validations" / "s1" / "run"
+    found.mkdir(parents=True)
+    (found / "page.html").write_text("<h1>found</h1>")
+    assert shown() == "/data-docs/s1/validations/s1/run/page.html"
+    assert "found" in TestClient(bench.app).get(shown() or "").text
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ export function lineChart({ title, labels, series, markers = [], limit = null, f
   const tip = make("p", { className: "tip", role: "status" });
   const rows = labels.map((label, place) => make("tr", {}, make("th", { scope: "row", textContent: label }), ...series.map((one) => make("td", { className: "number", textContent: one.points[place] ? format(one.points[place].y) : "–" }))));
   const values = make("details", {}, text("summary", "As a table"), table(title, ["", ...series.map((one) => ({ name: one.name, number: true }))], rows));
-  fill(box, legend, frame, tip, values);
+  fill(box, series.length > 1 ? legend : null, frame, tip, values);
   let chosen = null, geometry = null;
 
   function read(place) {
@@ -38,7 +38,7 @@ export function lineChart({ title, labels, series, markers = [], limit = null, f
     const width = Math.max(260, frame.clientWidth), bottom = height - PAD.bottom, right = width - PAD.right;
     const ys = series.flatMap((one) => one.points.filter(Boolean).flatMap((point) => [point.y, point.low, point.high])).filter((y) => y !== null && y !== undefined);
     if (limit) ys.push(limit.y);
-    if (zero) ys.push(0);
+    if (zero || Math.min(...ys) === Math.max(...ys)) ys.push(0); // what never moves is drawn from 0
     const scale = ticks(Math.min(...ys), Math.max(...ys)).filter((tick) => tick <= most), low = scale[0], high = Math.min(most, Math.max(...ys, ...scale));
     const x = (place) => (labels.length < 2 ? (PAD.left + right) / 2 : PAD.left + 8 + (place / (labels.length - 1)) * (right - PAD.left - 16));
     const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - PAD.top);

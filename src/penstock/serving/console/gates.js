@@ -27,7 +27,7 @@ function row(gate) {
 }
 
 export function gateTable(gates, caption) {
-  return table(caption, ["Gate", "Verdict", { name: "Observed", number: true }, { name: "Interval", number: true }, { name: "Threshold", number: true }, "Detail"], gates.map(row), "gates");
+  return table(caption, ["Gate", "Verdict", { name: "Observed", number: true }, { name: "Interval", number: true }, { name: "Threshold", number: true }, "Detail"], [...gates].sort((a, b) => a.passed - b.passed).map(row), "gates"); // what refused comes first
 }
 
 export function gateSummary(gates) {

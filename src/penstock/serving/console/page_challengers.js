@@ -32,12 +32,31 @@ function mountOne(root, number) {
   const say = (words, bad = false) => { message.textContent = words; message.classList.toggle("bad", bad); };
   fill(root, make("div", {}, make("h1", { textContent: `Version ${number}`, tabIndex: -1 }), message), body);
   const refresh = async (status) => {
-    const [{ detail }, { challengers }] = await Promise.all([call(`/v1/console/versions/${encodeURIComponent(number)}`), call("/v1/challengers")]);
+    const found = await Promise.all([call(`/v1/console/versions/${encodeURIComponent(number)}`), call("/v1/challengers"), call("/v1/console/versions")]).catch((error) => { if (error.status !== 404) throw error; say(error.message, true); });
+    if (!found) return;
+    const [{ detail }, { challengers }, { versions }] = found;
     const waits = challengers.find((one) => one.number === number), champion = status && status.champion ? status.champion.version : null;
     if (unchanged(body, [detail, champion, waits])) return;
-    fill(body, overview(detail, waits, say, () => refresh(status)), gates(detail), ...slices(detail), sideBySide(detail, champion), learning(detail), lineage(detail), decisions(detail));
+    const parts = [gates(detail), ...slices(detail), sideBySide(detail, champion), learning(detail), lineage(detail, versions), decisions(detail)];
+    fill(body, overview(detail, waits, say, () => refresh(status)), contents(parts), ...parts);
   };
   return { refresh };
+}
+
+// What is on this long page; each button leads there.
+function contents(panels) {
+  return make("nav", { className: "contents", "aria-label": "On this page" }, ...panels.map((one) => {
+    const heading = one.querySelector("h2");
+    heading.tabIndex = -1;
+    return make("button", { type: "button", className: "quiet", textContent: heading.textContent, onclick: () => { one.scrollIntoView(); heading.focus({ preventScroll: true }); } });
+  }));
+}
+
+// The versions it descends from, nearest first.
+function ancestors(number, versions) {
+  const parent = Object.fromEntries(versions.map((one) => [one.number, one.parent])), found = [];
+  for (let one = parent[number]; one && !found.includes(one); one = parent[one]) found.push(one);
+  return found;
 }
 
 function overview(detail, waits, say, after) {
@@ -80,7 +99,7 @@ function sideBySide(detail, champion) {
       const [before, after] = lists;
       message.textContent = `${shared} of ${after.items.length} items are in both lists.`;
       fill(box, make("div", { className: "lists" }, make("div", {}, text("h3", `Version ${before.number}`), itemList(before.items, { faded: true, brief: true })), make("div", {}, text("h3", `Version ${after.number}`), itemList(after.items, { before: before.items }))));
-    } catch (error) { message.textContent = error.message; message.classList.add("bad"); }
+    } catch (error) { message.textContent = error.message; message.classList.add("bad"); fill(box, make("p")); }
   };
   users.addEventListener("change", load);
   call("/v1/users?k=20").then(({ users: found }) => { fill(users, ...found.map((user) => make("option", { value: user, textContent: person(user) }))); if (found.length) load(); else message.textContent = "No user has a history yet."; })
@@ -88,20 +107,28 @@ function sideBySide(detail, champion) {
   return panel("Old and new list", make("div", { className: "row" }, make("label", {}, "Real user", users)), message, box);
 }
 
+const CURVES = [["loss", "Loss by step", "s0"], ["learning_rate", "Learning rate by step", "s3"], ["gradient_norm", "Gradient norm by step", "s2"]];
+
+// At most some 200 of a curve's finite points, the last one among them.
+function curve(detail, [name, words, style]) {
+  const points = (detail.curves[name] || []).filter((point) => point.value !== null), every = Math.max(1, Math.ceil(points.length / 200));
+  const some = points.filter((_, place) => place % every === 0 || place === points.length - 1);
+  if (some.length < 2) return null;
+  return make("div", {}, text("h3", words), lineChart({ title: words, labels: some.map((point) => String(point.step)), format: (value) => String(Number(value.toPrecision(3))), height: 190, series: [{ name: words.split(" by")[0].toLowerCase(), style, points: some.map((point) => ({ y: point.value })) }], note: (place) => `step ${some[place].step}` }));
+}
+
 function learning(detail) {
-  const points = (detail.curves.loss || []).filter((point) => point.value !== null), round = detail.round;
-  const step = Math.max(1, Math.ceil(points.length / 200)), some = points.filter((_, place) => place % step === 0 || place === points.length - 1);
-  const numbers = round ? Object.entries(round.metrics) : [];
-  return panel("Learning", some.length > 1 ? lineChart({ title: "Loss by step", labels: some.map((point) => String(point.step)), format: (value) => value.toFixed(3), series: [{ name: "loss", style: "s0", points: some.map((point) => ({ y: point.value })) }], note: (place) => `step ${some[place].step}` }) : text("p", "No loss curve was kept for this version.", "dim"),
+  const round = detail.round, numbers = round ? Object.entries(round.metrics) : [], curves = CURVES.map((one) => curve(detail, one)).filter(Boolean);
+  return panel("Learning", curves.length ? [text("p", "Each step learns from other requests, so a loss that rises says that they were harder; the means above are measured on the same ones. Steps are counted through all rounds.", "dim"), make("div", { className: "plots" }, ...curves)] : text("p", "No loss curve was kept for this version.", "dim"),
     round && Object.keys(round.stages_s).length ? [text("h3", "Seconds by stage"), ...stack(Object.entries(round.stages_s).filter(([, seconds]) => seconds >= 0.05).map(([name, seconds]) => ({ name, seconds })), span)] : null,
     numbers.length ? make("details", {}, text("summary", "What the round measured"), table("What the round measured", ["Metric", { name: "Value", number: true }], numbers.map(([name, value]) => make("tr", {}, make("th", { scope: "row", textContent: name.replaceAll("_", " ") }), make("td", { className: "number", textContent: figure(value) }))))) : null);
 }
 
-function lineage(detail) {
-  const from = detail.lineage, snapshot = detail.snapshot;
+function lineage(detail, versions) {
+  const from = detail.lineage, snapshot = detail.snapshot, before = ancestors(detail.number, versions);
   if (!from) return panel("Data and lineage", text("p", "This version carries no lineage; it was registered by something else.", "dim"));
   const rows = [["Round", text("code", from.round_id)], ["Learned from", make("span", {}, make("a", { href: "#data", textContent: from.snapshot_id }), snapshot ? `, ${count(snapshot.rows, "event")}` : "")], ["Data sha256", text("code", from.data_sha256)],
-    ["Learned until", clock(from.learned_until)], ["Parent", from.parent_version ? version(from.parent_version) : "none: the first"], ["Parameters sha256", text("code", from.params_sha256)], ["Code", text("code", from.git_commit)], ["Seed", String(from.seed)],
+    ["Learned until", clock(from.learned_until)], ["Descends from", before.length ? make("span", {}, ...before.flatMap((one, place) => [place ? " ← " : "", version(one)])) : from.parent_version ? version(from.parent_version) : "none: the first"], ["Parameters sha256", text("code", from.params_sha256)], ["Code", text("code", from.git_commit)], ["Seed", String(from.seed)],
     ["Gate report sha256", text("code", detail.report_digest || "–")], ["Bundle sha256", text("code", detail.digest)], ["Libraries", Object.entries(from.libraries).map(([name, value]) => `${name} ${value}`).join(", ")]];
   return panel("Data and lineage", snapshot ? make("ul", { className: "legend" }, ...Object.entries(snapshot.counts_by_kind).map(([kind, number]) => text("li", `${number.toLocaleString()} × ${kind}`))) : null,
     make("dl", { className: "facts" }, ...rows.map(([name, value]) => make("div", {}, text("dt", name), make("dd", {}, value)))));

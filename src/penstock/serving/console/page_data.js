@@ -16,7 +16,7 @@ export function mount(root) {
     const { data } = await call("/v1/console/data");
     drawTiles(parts.tiles, status, data);
     drawQuarantine(parts.quarantine, data, say, () => refresh(status));
-    if (!unchanged(parts.drift, data.snapshots)) fill(parts.drift, ...drift(data));
+    if (!unchanged(parts.drift, [data.snapshots, data.mix])) fill(parts.drift, ...drift(data));
     if (!unchanged(parts.snapshots, data.snapshots)) fill(parts.snapshots, snapshotTable(data.snapshots));
   };
   return { refresh };
@@ -37,12 +37,24 @@ const PLOTS = [
 function drift(data) {
   if (!data.snapshots.length) return [text("p", "Each snapshot will add a point: volume, click rate, late rows, rows put aside.", "dim")];
   const labels = ticking(data.snapshots.map((one) => one.created_at));
-  return [text("p", "One point for each snapshot, by the time it closed; a hollow one was refused.", "dim"), make("div", { className: "plots" }, ...PLOTS.map(([name, value, format, style, most]) => {
+  return [text("p", "One point for each snapshot, by the time it closed; a hollow one was refused, a gap is one whose acts were not kept.", "dim"), make("div", { className: "plots" }, ...PLOTS.map(([name, value, format, style, most]) => {
     const points = data.snapshots.map((one) => (value(one) === null ? null : { y: value(one), hollow: one.status === "quarantined" }));
     if (!points.some(Boolean)) return null;
     const limit = name === "Rows put aside" ? { y: data.limits.bad_share, text: `refused above ${percent(data.limits.bad_share)}` } : null;
-    return make("div", {}, text("h3", name), lineChart({ title: name, labels, series: [{ name, style, points }], format, height: 170, zero: true, most, limit, note: (place) => `${data.snapshots[place].snapshot_id}, ${data.snapshots[place].status}` }));
-  }))];
+    return make("div", {}, text("h3", name), lineChart({ title: name, labels, series: [{ name, style, points }], format, height: 170, zero: true, most, limit, note: told(data) }));
+  }), ...mixPlots(data, labels))];
+}
+
+const told = (data) => (place) => `${data.snapshots[place].snapshot_id}, ${data.snapshots[place].status}`;
+const TONES = ["s0", "s1", "s2", "s3", "s4", "s5"];
+
+// What people acted on: the categories' shares, and how far each snapshot's lie from the ones before.
+function mixPlots({ mix, ...data }, labels) {
+  const points = (values) => values.map((y) => (y === null ? null : { y })), shares = Object.entries(mix ? mix.shares : {});
+  if (!shares.length) return [];
+  const limit = mix.limit === null ? null : { y: mix.limit, text: `refused above ${percent(mix.limit)}` };
+  return [make("div", {}, text("h3", "Category mix"), lineChart({ title: "Category mix", labels, series: shares.map(([name, values], place) => ({ name, style: TONES[place], points: points(values) })), format: percent, height: 170, zero: true, most: 1, note: told(data) })),
+    mix.distance.some((one) => one !== null) ? make("div", {}, text("h3", "Distance from the mix before"), lineChart({ title: "Distance from the mix before", labels, series: [{ name: "share that moved to other categories", style: "s1", points: points(mix.distance) }], format: percent, height: 170, zero: true, most: 1, limit, note: told(data) })) : null];
 }
 
 function snapshotTable(snapshots) {

@@ -90,7 +90,7 @@ function drawCurve(box, loop) {
       title: `${loop.metric} by round`, labels: curve.map((one) => `v${one.version}`), height: 270, format: (value) => value.toFixed(3),
       note: (place) => `v${curve[place].version}, ${clock(curve[place].at)}, ${count(curve[place].requests, "request")}${served.has(curve[place].version) ? "" : `, ${curve[place].outcome}`}`,
       series: [{ name: "fresh: learned from the round", style: "s0", points: curve.map((one) => ({ y: one.fresh, low: one.fresh_low, high: one.fresh_high, hollow: !served.has(one.version) })) },
-        { name: "stale: served meanwhile", style: "s1", points: curve.map((one) => (one.stale === null ? null : { y: one.stale })) }],
+        { name: "stale: served meanwhile", style: "s1 dashed", points: curve.map((one) => (one.stale === null ? null : { y: one.stale })) }],
       markers: curve.flatMap((one, at) => (served.has(one.version) ? [{ at, text: `promoted ${clock(served.get(one.version).at)}` }] : [])),
     }), make("p", { className: "dim small" }, `Each round’s newest requests, which neither version had learned from. `, text("span", "◆", "flag-key"), " promoted; a hollow dot never served. Whiskers: 95% interval of the mean over users."));
 }
