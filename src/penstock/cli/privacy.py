@@ -37,7 +37,7 @@ def erase(output: Output, user: str, reason: str, actor: str | None) -> Answer:
         for path in done.rewritten:
             screen.line(f"{path} was written without the user: run `dvc commit --force` and `dvc push`")
         for url in done.not_searched:
-            screen.line(f"not searched: {url}; remove the old objects there with `dvc gc --cloud`")
+            screen.line(f"not searched: {url}; remove the old objects there, with `dvc gc --cloud` where it is DVC's")
         if done.serving is not None:
             screen.line(f"version {done.serving} learned from the user and serves: let another serve, then erase again")
         for path in done.left:

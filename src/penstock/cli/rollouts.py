@@ -9,7 +9,7 @@ from penstock.cli.answer import Answer, Output, command
 from penstock.cli.decisions import ACTOR, REASON
 from penstock.cli.opened import entitled, open_all, open_state_only
 from penstock.cli.screen import Screen
-from penstock.errors import GateError, RegistryError
+from penstock.errors import RegistryError
 
 if TYPE_CHECKING:
     from penstock.registry.rollouts import Mode
@@ -104,7 +104,7 @@ def evaluate(output: Output) -> Answer:
     Ends with 1 when the log cannot carry a figure: too few placements weigh, or the shadow shows what was never shown.
     """
     from penstock.evaluation.off_policy import OffPolicyRules, estimate, predict_rewards
-    from penstock.registry.rollout_results import answered, placements
+    from penstock.registry.rollout_results import told_placements
     from penstock.registry.rollouts import latest
 
     settings, state = open_state_only()
@@ -115,9 +115,7 @@ def evaluate(output: Output) -> Answer:
             "what it ranked in the shadow; run `penstock rollout start NUMBER --mode shadow`"
         )
     own = settings.rollout
-    logged = placements(answered(state, found, _positive(settings), own.click_window_s))
-    if logged.is_empty():
-        raise GateError("off-policy: no answer of the champion has a shadow beside it yet; wait for traffic")
+    logged = told_placements(state, found, own, _positive(settings), datetime.now(UTC))
     rules = OffPolicyRules(own.min_effective_sample, own.max_weight_bias, own.resamples, own.confidence, settings.seed)
     data = {"version": found.number, "champion": found.champion, **estimate(predict_rewards(logged), rules).to_json()}
     return Answer(data, lambda screen: _show_estimates(screen, data))

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from penstock.data.hashes import content_sha256, dvc_file_md5
 from penstock.data.packs import FOLDER as PACKS
 from penstock.data.packs import unpack
-from penstock.data.publishing import published
 from penstock.data.snapshot import list_snapshots, save_manifest
 from penstock.data.state import State, quarantine
 from penstock.data.state import events as events_table
@@ -57,8 +56,6 @@ def erase_rows(state: State, home: Path, names: Sequence[str]) -> ErasedRows:
         _erase_elsewhere(conn, names)
         for manifest in rewritten:
             save_manifest(conn, manifest)
-        sent_anew = published.c.snapshot_id.in_([manifest.snapshot_id for manifest in rewritten])
-        conn.execute(sa.delete(published).where(sent_anew))
     _overwrite_deleted(state)
     return ErasedRows(int(events), len(held), sorted(ids | {manifest.snapshot_id for manifest in touched}))
 

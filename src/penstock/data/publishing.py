@@ -100,13 +100,16 @@ def publish(state: State, home: Path, place: Place, now: datetime) -> Published:
     there = published_at(state, place.name)
     sent = 0
     for manifest in list_snapshots(state, "learned"):
-        if manifest.snapshot_id in there:
-            continue
+        known = there.get(manifest.snapshot_id)
+        if known is not None and manifest.dvc_md5 in (None, known[0]):
+            continue  # another hash: an erasure wrote it anew
         data = snapshot_bytes(manifest)
         md5 = dvc_md5(data)
         _send(place, md5, data)
         row = {"place": place.name, "snapshot_id": manifest.snapshot_id, "md5": md5, "bytes": len(data)}
+        mine = (published.c.place == place.name) & (published.c.snapshot_id == manifest.snapshot_id)
         with state.write() as conn:
+            conn.execute(sa.delete(published).where(mine))
             conn.execute(sa.insert(published).values(**row, published_at=to_micros(now)))
         there[manifest.snapshot_id] = (md5, len(data))
         sent += 1
@@ -126,6 +129,14 @@ def published_at(state: State, place: str) -> dict[str, tuple[str, int]]:
     query = sa.select(published).where(published.c.place == place)
     with state.read() as conn:
         return {row.snapshot_id: (row.md5, row.bytes) for row in conn.execute(query)}
+
+
+def published_places(state: State) -> list[str]:
+    """Names of the places that anything was ever published at: URLs, and `dvc:NAME` of DVC's remotes."""
+    state.ensure()
+    query = sa.select(published.c.place).distinct().order_by(published.c.place)
+    with state.read() as conn:
+        return list(conn.execute(query).scalars())
 
 
 def fetch(place: Place, manifest: SnapshotManifest) -> bytes:

@@ -8,6 +8,7 @@ then removes it too.
 
 import configparser
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ from penstock.data.dataset import EVENTS_FILE
 from penstock.data.erasure import ErasedRows, erase_rows
 from penstock.data.journal import Journal
 from penstock.data.pseudonyms import names_of
+from penstock.data.publishing import published_places
 from penstock.data.snapshot import list_snapshots
 from penstock.data.state import State, snapshots
 from penstock.data.tables import write_table
@@ -36,6 +38,7 @@ from penstock.registry.versions import Version
 from penstock.settings import Settings
 
 ROUNDS, CHECKPOINTS, NEWEST = "rounds", "checkpoints", "newest.json"
+REMOTE = re.compile(r'remote "(.+)"')
 
 
 @dataclass
@@ -78,7 +81,7 @@ def erase_user(
         _retire_versions(state, registry, done, names, tainted, actor)
         kept = _remove_learned(settings, done, names, tainted)
         _schedule(state, done, kept)
-        cached, done.not_searched = dvc_places(project)
+        cached, done.not_searched = copies_elsewhere(state, project)
         _clean_dataset(settings, done, names)
         bundles = (settings.registry.artifacts / "bundles").absolute()
         _remove_files(done, [settings.registry.artifacts / "reports", project / ARTIFACTS, *cached], names, bundles)
@@ -158,17 +161,21 @@ def _schedule(state: State, done: Erasure, kept: set[str]) -> None:
             conn.execute(sa.update(snapshots).where(mine).values(status="closed"))
 
 
-def dvc_places(project: Path) -> tuple[list[Path], list[str]]:
-    """DVC's cache and its remotes that are folders here; the URLs of the others."""
+def copies_elsewhere(state: State, project: Path) -> tuple[list[Path], list[str]]:
+    """Where copies lie: DVC's cache, its remotes, and wherever snapshots were published, as far as these are folders
+    here; and the names of the other places."""
     config = configparser.ConfigParser()
     config.read([project / ".dvc" / "config", project / ".dvc" / "config.local"])
+    remotes = {f"dvc:{REMOTE.findall(name)[0]}": config[name].get("url", "").strip("'\"")
+               for name in config.sections() if REMOTE.search(name)}  # fmt: skip
+    sent_to = [place for place in published_places(state) if place not in remotes]
     folders, elsewhere = [project / ".dvc" / "cache"], []
-    for section in config.sections():
-        url = config[section].get("url", "").strip("'\"") if "remote" in section else ""
-        if "://" in url:
+    for url in filter(None, [*remotes.values(), *sent_to]):
+        scheme, divided, path = url.rpartition("://")
+        if scheme in ("", "file") and not url.startswith("dvc:"):
+            folders.append(Path(path) if divided else (project / ".dvc" / url).resolve())
+        else:
             elsewhere.append(url)
-        elif url:
-            folders.append((project / ".dvc" / url).resolve())
     return [folder for folder in folders if folder.exists()], elsewhere
 
 

@@ -16,6 +16,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from penstock.data.state import State, events
+from penstock.errors import GateError
 from penstock.metrics import Floats
 from penstock.registry.rollouts import Rollout, exposures
 from penstock.registry.tables import to_micros
@@ -26,7 +27,7 @@ from penstock.settings import RolloutSettings
 class Arm:
     """One arm. `clicked`: answers that led to a choice; `told`: answers old enough to know, none of them failed.
 
-    Rates are None without a trial; intervals None with fewer than two users.
+    Rates are None without a trial, and a shadow has no click rate; intervals are None with fewer than two users.
     """
 
     name: str
@@ -73,9 +74,9 @@ def results(
 ) -> Results:
     """Count, compare, and judge."""
     answers = answered(state, rollout, positive_kinds, settings.click_window_s)
-    until = to_micros(now - timedelta(seconds=settings.click_window_s))
-    # A younger answer that was clicked stays out as well: its like that were not clicked are not known yet.
-    told = answers.filter(~pl.col("failed") & (pl.col("at") <= until))
+    told = answers.filter(~pl.col("failed") & _is_told(settings.click_window_s, now))
+    if rollout.mode == "shadow":
+        told = told.filter(pl.col("arm") == "champion")  # nobody saw the shadow's lists, so nobody chose from them
     rng = np.random.default_rng(rollout.id)
     names = ("champion", "shadow") if rollout.mode == "shadow" else ("champion", "challenger")
     draws = {name: _draws(told.filter(pl.col("arm") == name), settings.resamples, rng) for name in names}
@@ -115,6 +116,31 @@ def answered(state: State, rollout: Rollout, positive_kinds: list[str], window_s
     near = near.filter((pl.col("received_at") - pl.col("at")).is_between(0, round(window_s * 1e6)))
     by_request = near.group_by("request_id").agg(clicks=pl.col("item_id").unique().sort())
     return frame.join(by_request, on="request_id", how="left").with_columns(pl.col("clicks").fill_null([]))
+
+
+def _is_told(window_s: float, now: datetime) -> pl.Expr:
+    """Answers whose window is over. A younger one that was clicked stays out as well: its like that were not clicked
+    are not known yet."""
+    return pl.col("at") <= to_micros(now - timedelta(seconds=window_s))
+
+
+def told_placements(
+    state: State, rollout: Rollout, settings: RolloutSettings, positive_kinds: list[str], now: datetime
+) -> pl.DataFrame:
+    """`placements` of a shadow rollout's answers whose window is over.
+
+    Raises:
+        GateError: there is none yet.
+    """
+    answers = answered(state, rollout, positive_kinds, settings.click_window_s)
+    told = placements(answers.filter(_is_told(settings.click_window_s, now)))
+    if told.is_empty():
+        waiting = answers["request_id"].n_unique()
+        raise GateError(
+            f"off-policy: no answer of the champion with a shadow beside it is older than rollout.click_window_s "
+            f"({settings.click_window_s:g} s), {waiting} are younger; wait for traffic and for their clicks"
+        )
+    return told
 
 
 def placements(answers: pl.DataFrame) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """rollout start, status, evaluate and stop over a real registry; what the service wrote meanwhile is written here."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def test_a_shadow_from_its_start_to_its_end(
 
     settings = load_settings()
     state, now = open_state(settings.state.url), datetime.now(UTC)
-    earlier, events, rows = now - timedelta(minutes=5), [], []
+    earlier, events, rows = now - timedelta(hours=1), [], []
     for number in range(400):
         item = "i1" if number % 2 else "i2"
         rows.append(Exposure(f"r{number}", "champion", f"u{number % 90}", earlier, 0.01, False, ((item, 0.5),)))
@@ -42,12 +43,17 @@ def test_a_shadow_from_its_start_to_its_end(
         if number % 4 == 1:
             events.append({"event_id": f"e{number}", "user_id": f"u{number % 90}", "item_id": item, "kind": "click",
                            "at": earlier, "request_id": f"r{number}"})  # fmt: skip
+    young = [replace(one, request_id=f"young {one.request_id}", at=now) for one in rows]
+    record(state, 1, young)
+    waiting = answer("rollout", "evaluate", code=1)
+    assert "400 are younger; wait for traffic and for their clicks" in waiting["error"]["message"]
     record(state, 1, rows)
-    Journal(state, settings.data).append(events, now)
+    Journal(state, settings.data).append(events, earlier)
     status = answer("rollout", "status")["rollout"]
-    assert [(arm["name"], arm["requests"]) for arm in status["arms"]] == [("champion", 400), ("shadow", 400)]
+    assert [(arm["name"], arm["requests"]) for arm in status["arms"]] == [("champion", 800), ("shadow", 800)]
+    assert [arm["click_rate"] for arm in status["arms"]] == [0.25, None], "nobody saw the shadow's lists"
     found = answer("rollout", "evaluate")
-    assert found["logged"]["value"] == 0.25
+    assert found["logged"]["value"] == 0.25, "answers that may still be clicked are left out"
     assert found["ips"]["value"] == 0.5
     assert found["effective_sample"] == 200
     shown = run("rollout", "status").output + run("rollout", "evaluate").output

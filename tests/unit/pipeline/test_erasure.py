@@ -9,7 +9,8 @@ from core_bench import Shop
 from test_online_rounds import copied
 
 from penstock.data.journal import Journal
-from penstock.data.snapshot import list_snapshots, save_manifest
+from penstock.data.publishing import open_place, publish
+from penstock.data.snapshot import list_snapshots, mark_learned, save_manifest
 from penstock.data.traces import find_traces
 from penstock.errors import LeaseHeld, SettingsError
 from penstock.pipeline.erasure import erase_user
@@ -81,3 +82,26 @@ def test_a_stranger_to_all_versions_leaves_them_alone(rounds, tmp_path: Path) ->
     assert (done.rows.events, done.learned_by, done.removed, done.relearn, done.left) == (1, [], [], [], [])
     with round_lease(shop.settings), pytest.raises(LeaseHeld):
         erase_user(shop.settings, state, open_registry(shop.settings, state), "x", "ann", "r", tmp_path)
+
+
+def test_published_copies_are_removed_or_named(rounds, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shop = own_copy(rounds.shop, tmp_path / "copy")
+    settings, home = shop.settings, shop.settings.state.home
+    state = opened(settings)
+    user = rounds.shop.part(0)["user_id"].value_counts().sort("count", "user_id")["user_id"][-1]
+    stored = Journal(state, settings.data).name_of(user)
+    remote, now = tmp_path / "remote", shop.edges[3]
+    sent = publish(state, home, open_place(str(remote)), now).sent
+    far = open_place("memory://bucket")
+    publish(state, home, far, now)
+    assert find_traces([remote], [stored])
+    for _ in range(2):
+        done = erase_user(settings, state, open_registry(settings, state), user, "ann", "asked", tmp_path / "copy")
+        assert str(remote) in done.searched
+        assert done.not_searched == [far.name], "the second time too"
+        assert not find_traces([remote], [stored])
+    with state.write() as conn:
+        for manifest in list_snapshots(state, "closed"):
+            mark_learned(conn, manifest.snapshot_id)
+    assert publish(state, home, open_place(str(remote)), now).sent == sent, "what was written anew"
+    assert not find_traces([remote], [stored])
