@@ -43,15 +43,19 @@ def open_state_only() -> "tuple[Settings, State]":
 
 
 def open_all() -> Opened:
-    """Settings, state database and registry; MLflow is opened when it is first asked.
+    """Settings, state database and registry; MLflow takes some seconds to import, which a terminal is told.
 
     Raises:
-        SettingsError, StateError: they cannot be used.
+        SettingsError, StateError, RegistryError: they cannot be used.
     """
+    from penstock.cli.screen import working
     from penstock.registry.store import open_registry
 
     settings, state = open_state_only()
-    return Opened(settings, state, open_registry(settings, state))
+    registry = open_registry(settings, state)
+    with working("opening the registry", piped=False):
+        registry.backend.aliases()
+    return Opened(settings, state, registry)
 
 
 class Signed(NamedTuple):

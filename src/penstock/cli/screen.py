@@ -63,10 +63,15 @@ class Advance(Protocol):
 
 
 @contextmanager
-def working(label: str) -> Iterator[None]:
-    """Something that does not know how far it is: a moving bar with its seconds on a terminal, one line elsewhere."""
+def working(label: str, piped: bool = True) -> Iterator[None]:
+    """Something that does not know how far it is: a moving bar with its seconds on a terminal, one line elsewhere.
+
+    Args:
+        piped: False: nothing elsewhere, for what takes a moment in many commands.
+    """
     if not sys.stderr.isatty():
-        print(f"{label} …", file=sys.stderr, flush=True)
+        if piped:
+            print(f"{label} …", file=sys.stderr, flush=True)
         yield
         return
     from rich.console import Console
