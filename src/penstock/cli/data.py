@@ -66,12 +66,20 @@ def _mapping(ctx: click.Context, option: click.Parameter, pairs: tuple[str, ...]
 def import_(output: Output, kind: str, source: Path, into: Path, mapping: dict[str, str]) -> Answer:
     """Bring a log into penstock's format; every row of it is accounted for."""
     from penstock.data.importers import import_source
+    from penstock.data.importers.reconciliation import advice
 
     with working(f"importing {source}"):
         done = import_source(kind, source, into, mapping)
     data = {"kind": kind, "into": into, "read": done.read, "kept": done.kept, "rejected": done.rejected}
     rows = [["read", done.read], ["kept", done.kept], *([f"rejected: {why}", n] for why, n in done.rejected.items())]
-    return Answer(data, lambda screen: screen.table(["rows", "number"], rows, title=f"{kind} → {into}"))
+    told = advice(done.rejected)
+
+    def show(screen: Screen) -> None:
+        screen.table(["rows", "number"], rows, title=f"{kind} → {into}")
+        if told is not None:
+            screen.line(told)
+
+    return Answer(data, show)
 
 
 class Batch(NamedTuple):

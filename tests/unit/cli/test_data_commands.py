@@ -41,6 +41,7 @@ def test_import_prints_a_reconciliation_that_adds_up(run, answer, place: Path) -
     assert said["rejected"] == {"no user_id": 1, "at cannot be read": 1}
     table = run(*words, "--map", "when=at").stdout
     assert "rejected: no user_id" in table
+    assert "times are read as 2026-01-05T12:00:00Z" in table
 
 
 @pytest.mark.parametrize("pair", ["who", "=user_id", "who="])

@@ -300,9 +300,13 @@ def test_bytes_that_are_not_utf8_are_placed(tmp_path: Path) -> None:
 
 
 def test_nothing_kept_writes_nothing(tmp_path: Path) -> None:
-    path = write(tmp_path / "own" / "log.csv", LOG[0], LOG[3])
-    with pytest.raises(EmptyWindow, match="no row could be kept"):
+    german = LOG[3].replace("later", "3.1.2020")
+    path = write(tmp_path / "own" / "log.csv", LOG[0], german, german)
+    with pytest.raises(EmptyWindow, match=r"none of 2 rows could be kept \(at cannot be read: 2\); times are read as"):
         imported("table", path, **MAPPING)
+    bare = write(tmp_path / "own" / "bare.csv", LOG[0])
+    with pytest.raises(EmptyWindow, match="holds none"):
+        imported("table", bare, **MAPPING)
     assert not (tmp_path / "own" / "into").exists()
 
 

@@ -175,6 +175,32 @@ def test_new_files_are_taken_once_in_the_order_of_their_names(journal: Journal, 
     assert fed(journal, lambda: FileSource(str(folder))) == Fed()
 
 
+def test_what_is_not_read_of_a_folder_is_said(
+    journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    grows, empty = folder / "grows.jsonl", folder / "empty.jsonl"
+    grows.write_bytes(line(1) + line(2))
+    empty.touch()
+    (folder / "_part.csv").touch()
+    table([event(3)]).write_parquet(folder / "whole.parquet")
+    for _ in range(2):
+        fed(journal, lambda: FileSource(str(folder)), 1)
+    assert caplog.messages == []
+    size = len(grows.read_bytes())
+    for path in (grows, empty):
+        path.write_bytes(path.read_bytes() + line(4))
+    (folder / "log.csv").write_text("event_id")
+    assert fed(journal, lambda: FileSource(str(folder)), 1) == Fed(0, 0, 0, 0)
+    told = [message.removeprefix(f"{folder}/") for message in caplog.messages]
+    assert [one.split(":")[0] for one in told] == [
+        f"empty.jsonl was taken when it held 0 bytes and holds {len(line(4))} now",
+        f"grows.jsonl was taken when it held {size} bytes and holds {size + len(line(4))} now",
+        "log.csv is left",
+    ]
+
+
 def test_a_file_left_half_read_goes_on_where_the_ledger_says(journal: Journal, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_bytes(b"".join(line(number) for number in range(10)))

@@ -30,7 +30,7 @@ def assemble(
         EmptyWindow: nothing was kept.
     """
     if events.is_empty():
-        raise EmptyWindow(f"{source}: no row could be kept; see the reasons of the rejected rows, or check --map")
+        raise EmptyWindow(f"{source}: no row could be kept, it holds none; check that this is the right file")
     if "received_at" not in events.columns:
         events = events.with_columns(received_at="at")
     events = conform(events, EVENT_COLUMNS, EVENT_REQUIRED, source).sort("at", "event_id")

@@ -1,10 +1,16 @@
 """What an import kept and what it did not, by reason: read == kept + rejected, always."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from penstock.errors import DataError
+from penstock.errors import DataError, EmptyWindow
+
+TIMES_READ = (
+    "times are read as 2026-01-05T12:00:00Z, 2026-01-05 12:00 (UTC) or 2026-01-05, or as seconds, milliseconds or "
+    "microseconds since 1970; write them so"
+)
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,24 @@ def sift(rows: pl.DataFrame, rules: dict[str, pl.Expr]) -> tuple[pl.DataFrame, d
 
     Returns:
         The rows kept, and how many each rule rejected.
+
+    Raises:
+        EmptyWindow: every row was rejected.
     """
+    read = len(rows)
     rejected: dict[str, int] = {}
     for reason, condition in rules.items():
         kept = rows.filter(~condition.fill_null(False))
         if len(kept) < len(rows):
             rejected[reason] = len(rows) - len(kept)
         rows = kept
+    if rejected and rows.is_empty():
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in rejected.items())
+        raise EmptyWindow(f"none of {read} rows could be kept ({reasons}); {advice(rejected) or 'correct the file'}")
     return rows, rejected
+
+
+def advice(rejected: Mapping[str, int]) -> str | None:
+    """What to do about rows that were rejected, where their reasons alone do not say it."""
+    unread = any(reason.endswith(("time cannot be read", "at cannot be read")) for reason in rejected)
+    return TIMES_READ if unread else None

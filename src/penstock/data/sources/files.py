@@ -2,9 +2,11 @@
 
 Files end in .jsonl, .ndjson or .parquet and are taken in the order of their names. A file must appear whole (write it
 under a name that begins with a dot or an underscore, then rename it): one that grows after it was taken is not read
-again. A file that cannot be read at all is held as one message, and the next is taken.
+again, and named in the log, as is one that ends otherwise. A file that cannot be read at all is held as one message,
+and the next is taken.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +19,9 @@ from penstock.errors import DependencyMissing, SchemaError, SourceError
 
 ENDINGS = (".jsonl", ".ndjson", ".parquet")
 DONE = 1 << 62
-"""Position of a file that was taken to its end; below it, the rows taken so far."""
+"""Position of a file that was taken to its end, plus one, plus its bytes then; below it, the rows taken so far."""
+
+log = logging.getLogger(__name__)
 
 
 class FileSource:
@@ -42,6 +46,8 @@ class FileSource:
         self._taken: dict[str, int] = {}
         self._waiting: deque[str] = deque()
         self._open: tuple[str, Iterator[Message], bool] | None = None
+        self._bytes = 0
+        self._told: set[str] = set()
 
     def resume(self, positions: Callable[[], Mapping[str, int]]) -> None:
         """Go on after what the ledger says was taken."""
@@ -69,7 +75,7 @@ class FileSource:
             self._open = None
             raise SourceError(f"{path} cannot be read on ({error}); what was taken of it stays") from error
         at_end = len(messages) < limit
-        self._taken[path] = DONE if at_end else self._taken.get(path, 0) + len(messages)
+        self._taken[path] = DONE + 1 + self._bytes if at_end else self._taken.get(path, 0) + len(messages)
         if at_end:
             self._open = None
         return Batch(messages, {path: self._taken[path]}, keep)
@@ -87,14 +93,30 @@ class FileSource:
         try:
             if not self._files.isdir(self._root):
                 raise SourceError(f"{self.name} is no folder; make it, or name one that is there")
-            found: list[str] = sorted(self._files.ls(self._root, detail=False))
+            listed = {one["name"]: one for one in self._files.ls(self._root, detail=True) if one["type"] != "directory"}
         except OSError as error:
             raise SourceError(
                 f"{self.name} cannot be listed ({error}); see that it is there and may be read"
             ) from error
-        names = {path: path.rsplit("/", 1)[-1] for path in found}
-        whole = (path for path in found if names[path].endswith(ENDINGS) and not names[path].startswith((".", "_")))
-        return [path for path in whole if self._taken.get(path, 0) < DONE]
+        whole = [path for path in sorted(listed) if not path.rsplit("/", 1)[-1].startswith((".", "_"))]
+        for path in whole:
+            self._tell_of(path, listed[path]["size"])
+        return [path for path in whole if path.endswith(ENDINGS) and self._taken.get(path, 0) < DONE]
+
+    def _tell_of(self, path: str, size: int | None) -> None:
+        """Say once of a file that it, or what came to it, is not read."""
+        known = self._taken.get(path, 0) - DONE - 1
+        if path in self._told:
+            return
+        if not path.endswith(ENDINGS):
+            log.warning("%s is left: no file that ends in %s; convert it, or rename it", path, ", ".join(ENDINGS))
+        elif known >= 0 and size is not None and size > known:
+            log.warning(
+                "%s was taken when it held %d bytes and holds %d now: what was added is not read; write it to a new "
+                "file, under a name that begins with a dot until it is whole", path, known, size)  # fmt: skip
+        else:
+            return
+        self._told.add(path)
 
     def _rows(self, path: str) -> tuple[Iterator[Message], bool]:
         is_table = path.endswith(".parquet")
@@ -102,13 +124,16 @@ class FileSource:
 
     def _lines(self, path: str) -> Iterator[Message]:
         with self._files.open(path, "rb") as lines:
+            self._bytes = 0
             for number, line in enumerate(lines, 1):
+                self._bytes += len(line)
                 if line.strip():
                     yield Message(line.rstrip(b"\r\n"), f"{path}:{number}")
 
     def _table_rows(self, path: str) -> Iterator[Message]:
         with self._files.open(path, "rb") as file:
             data = file.read()
+        self._bytes = len(data)
         try:
             frame = read_foreign(data, path)
         except SchemaError as error:
