@@ -42,6 +42,8 @@ def test_from_the_first_screen_to_a_click_that_changes_the_list(open_page: Open)
     assert "What the score rests on, against an average item" in why
     assert "raises its score by" in why
     keep(page, "score-parts")
+    page.get_by_role("button", name="Recommend").click()
+    page.get_by_text("Their past, newest first").wait_for()
     page.get_by_label("Compare with").select_option("3")
     page.get_by_role("button", name="Recommend").click()
     page.get_by_role("heading", name="Version 3").wait_for()

@@ -13,7 +13,7 @@ function ticks(low, high, about = 4) {
 }
 
 // labels: one for each place on the x axis. series: {name, style, points: [{y, low, high} or null]}.
-// markers: {at: place, text}. limit: {y, text}, a line that a value should stay below.
+// markers: {at: place, text, style}. limit: {y, text}, a line that a value should stay below.
 // most: what no value can pass, as 1 for a share.
 export function lineChart({ title, labels, series, markers = [], limit = null, format, height = 230, zero = false, most = Infinity, note = null }) {
   const box = make("div", { className: "plot" });
@@ -46,7 +46,10 @@ export function lineChart({ title, labels, series, markers = [], limit = null, f
     for (const tick of scale) svg.append(shape("line", { class: "grid", x1: PAD.left, x2: right, y1: y(tick), y2: y(tick) }), label(format(tick), PAD.left - 7, y(tick) + 4, "end"));
     const every = Math.ceil(labels.length / Math.max(2, Math.floor((right - PAD.left) / 58)));
     labels.forEach((name, place) => { if (place % every === 0) svg.append(label(name, x(place), height - 8, "middle")); });
-    for (const one of markers) svg.append(shape("line", { class: "marker", x1: x(one.at), x2: x(one.at), y1: PAD.top - 4, y2: bottom }), shape("path", { class: "flag", d: `M${x(one.at)} ${PAD.top - 10}l5 5-5 5-5-5z` }));
+    for (const one of markers) {
+      const across = x(one.at) + (one.style ? 12 : 0); // beside the flag of a promotion in the same place
+      svg.append(shape("line", { class: "marker", x1: x(one.at), x2: x(one.at), y1: PAD.top - 4, y2: bottom }), shape("path", { class: `flag ${one.style || ""}`, d: `M${across} ${PAD.top - 10}l5 5-5 5-5-5z` }));
+    }
     if (limit) svg.append(shape("line", { class: "limit", x1: PAD.left, x2: right, y1: y(limit.y), y2: y(limit.y) }), label(limit.text, right, y(limit.y) - 5, "end", "tick limit-text"));
     for (const one of series) {
       const places = one.points.map((point, place) => (point ? place : -1)).filter((place) => place >= 0);

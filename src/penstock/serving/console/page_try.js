@@ -5,7 +5,7 @@ import { itemList } from "./lists.js";
 import { labelForm } from "./page_label.js";
 
 export const title = "Try it";
-const TOP = 10;
+const TOP = 10, LATELY = 5;
 let remembered = { user: "", query: "", other: "" };
 const offered = new Map(); // a pseudonym's beginning, as it stands in the field, and the pseudonym
 
@@ -19,9 +19,9 @@ export function mount(root) {
   const explain = make("button", { type: "button", className: "second plain", textContent: "Score parts and past clicks", hidden: true });
   const form = make("form", { className: "ask" }, make("div", { className: "row" }, make("label", {}, "User", user), options, invent, make("label", { className: "grow" }, "Query, optional", asked), make("label", {}, "Compare with", other)),
     make("div", { className: "row" }, make("button", { type: "submit", textContent: "Recommend" }), explain, make("label", { className: "check" }, unseen, " only what is new to them")));
-  const message = make("p", { className: "message", role: "status", "aria-live": "polite" }), lists = make("div", { className: "lists" });
+  const message = make("p", { className: "message", role: "status", "aria-live": "polite" }), lists = make("div", { className: "lists" }), past = make("p", { className: "dim small", hidden: true });
   fill(root, make("h1", { className: "hidden-title", textContent: "Try it", tabIndex: -1 }),
-    panel("Try it", text("p", "Ask as a user, click an item, and watch the list answer. A click here is a real event: it is kept in the journal and learned from.", "dim"), form, message, lists));
+    panel("Try it", text("p", "Ask as a user, click an item, and watch the list answer. A click here is a real event: it is kept in the journal and learned from.", "dim"), form, message, past, lists));
   const say = (words, bad = false) => { message.textContent = words; message.classList.toggle("bad", bad); };
   const asking = () => offered.get(user.value.trim()) ?? user.value.trim(), told = () => { user.title = asking(); }, choose = (value) => { user.value = value; told(); };
   told();
@@ -54,6 +54,7 @@ export function mount(root) {
         column(beside ? `Version ${shown.version}` : "Top ten", beside ? "serves" : "", itemList(shown.items, { before: beside && beside.items, onclick: click })));
       const who = shown.user ? person(shown.user) : "Somebody new", same = beside ? beside.items.filter((one) => shown.items.some((item) => item.item_id === one.item_id)).length : 0;
       say(!shown.items.length ? "Nothing fits these filters." : `${shown.known_user ? `For ${who}, from their history` : `${who} has no history: popular and fresh items`}, by version ${shown.version}.${beside ? ` ${same} of ${shown.items.length} are in both lists.` : ""}`);
+      await recall();
     } catch (error) { say(error.message, true); }
   }
 
@@ -74,17 +75,30 @@ export function mount(root) {
       const movedBy = shown.items.filter((one, index) => before.items[index] && before.items[index].item_id !== one.item_id).length;
       say(`${person(user_id)} clicked “${item.title}”. ${movedBy} of ${shown.items.length} places changed, ${fresh} items are new in the list; ${took} ms from the click to the new list, by version ${shown.version}.`);
       explain.hidden = false;
-      lists.lastElementChild.querySelector("button")?.focus({ preventScroll: true });
+      lists.lastElementChild.querySelector("button")?.focus({ preventScroll: matchMedia("(min-width: 46rem)").matches }); // one above the other: down to the new list
+      await recall();
     } catch (error) { say(error.message, true); }
   }
 
   // An answer is kept a second after it was given: asks again until it is there.
-  async function explained(request_id, tries) {
-    try { return (await call(`/v1/requests/${encodeURIComponent(request_id)}?influence=true`)).explanation; } catch (error) {
+  async function explained(request_id, influence, tries = 5) {
+    try { return (await call(`/v1/requests/${encodeURIComponent(request_id)}?influence=${influence}`)).explanation; } catch (error) {
       if (error.status !== 404 || tries === 1) throw error;
       await new Promise((resolve) => { setTimeout(resolve, 1000); });
-      return explained(request_id, tries - 1);
+      return explained(request_id, influence, tries - 1);
     }
+  }
+
+  // What the list was made from: the user's last acts as they stood then. Says nothing where the answer is not kept.
+  async function recall() {
+    const asked = shown;
+    past.hidden = true;
+    if (!asked.known_user) return;
+    const { history } = await explained(asked.request_id, false).catch((error) => { if (error.status !== 404) throw error; return { history: [] }; });
+    if (shown !== asked || !history.length) return;
+    const lately = history.slice(-LATELY).reverse().map((one) => `${one.title || one.item_id} (${one.kind})`);
+    past.textContent = `Their past, newest first: ${lately.join(" · ")}${history.length > LATELY ? ` and ${history.length - LATELY} more` : ""}.`;
+    past.hidden = false;
   }
 
   // Measured by the service: the same items scored again without each family of features and each item of the past.
@@ -93,7 +107,7 @@ export function mount(root) {
     explain.disabled = true;
     say("Scoring again with each family of features and each past item left out; this takes some seconds…");
     try {
-      const { influence, parts } = await explained(asked.request_id, 5);
+      const { influence, parts } = await explained(asked.request_id, true);
       if (shown !== asked) return;
       const moved = (item) => (influence ? influence.items : []).map((one) => ({ ...one, by: one.changes[item.item_id] || 0 })).filter((one) => Math.abs(one.by) > 1e-4).sort((a, b) => Math.abs(b.by) - Math.abs(a.by)).slice(0, 3);
       asked.items = asked.items.map((item) => ({ ...item, parts: (parts || {})[item.item_id], past: moved(item).map((one) => ({ item_id: one.item_id, title: one.title, because: `${one.by > 0 ? "raises" : "lowers"} its score by ${Math.abs(one.by).toFixed(3)}` })) }));
@@ -106,7 +120,7 @@ export function mount(root) {
   explain.addEventListener("click", measure);
   user.addEventListener("input", told);
   form.addEventListener("submit", ask);
-  invent.addEventListener("click", () => { choose(unique().slice(0, 14)); fill(lists); explain.hidden = true; say(`${user.value} has no history yet. Recommend, then click something.`); });
+  invent.addEventListener("click", () => { choose(unique().slice(0, 14)); fill(lists); explain.hidden = past.hidden = true; say(`${user.value} has no history yet. Recommend, then click something.`); });
 
   let first = true;
   const refresh = async (status) => {
