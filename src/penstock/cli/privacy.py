@@ -1,14 +1,15 @@
 """erase and rotate-user-key."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from penstock.cli.answer import FAILED, Answer, Output, command
 from penstock.cli.decisions import ACTOR, REASON
-from penstock.cli.opened import entitled, load, open_all
-from penstock.cli.screen import Screen
+from penstock.cli.opened import entitled, open_all, open_state_only
+from penstock.cli.screen import Screen, working
 
 
 @command("erase", click.argument("user"), REASON, ACTOR)
@@ -18,7 +19,8 @@ def erase(output: Output, user: str, reason: str, actor: str | None) -> Answer:
 
     settings, state, registry = open_all()
     who = entitled(state, actor, "administer", "erase", "-")  # a refusal is kept, the user's name is not
-    done = erase_user(settings, state, registry, user, who, reason)
+    with working("erasing, and searching all that is kept"):
+        done = erase_user(settings, state, registry, user, who, reason)
     data = asdict(done)
 
     def show(screen: Screen) -> None:
@@ -51,18 +53,24 @@ def erase(output: Output, user: str, reason: str, actor: str | None) -> Answer:
 @command(
     "rotate-user-key",
     click.option("--drop-earlier", is_flag=True, help="Forget earlier keys: nobody is found by them again."),
+    ACTOR,
 )
-def rotate(output: Output, drop_earlier: bool) -> Answer:
+def rotate(output: Output, drop_earlier: bool, actor: str | None) -> Answer:
     """Hash user ids under a new key from now on: everybody starts anew under another pseudonym.
 
     Also makes the first key where the events so far were taken under plain ids.
     """
     from penstock.data.pseudonyms import Pseudonyms
+    from penstock.registry.audit import append
 
-    path: Path = load().data.user_key_file
+    settings, state = open_state_only()
+    who = entitled(state, actor, "administer", "rotate-user-key", "-")
+    path: Path = settings.data.user_key_file
     first = not path.exists()
     names = Pseudonyms(path)
-    data = {"key_file": path, "keys": 1 if first else names.rotate(drop_earlier)}
+    with state.write() as conn:
+        append(conn, who, "rotate-user-key", str(path), {"drop_earlier": drop_earlier}, datetime.now(UTC))
+        data = {"key_file": path, "keys": 1 if first else names.rotate(drop_earlier)}
     return Answer(data, lambda screen: screen.facts(data))
 
 

@@ -13,8 +13,8 @@ from penstock.cli.screen import Screen
 from penstock.errors import StateError
 
 if TYPE_CHECKING:
-    from penstock.data.quarantine import Quarantined
     from penstock.data.state import State
+    from penstock.settings import Settings
 
 SAMPLES = 3
 """Rows shown for each reason."""
@@ -61,12 +61,15 @@ def list_(output: Output, status: str, snapshot: str | None) -> Answer:
 
 @command("show", click.argument("which"))
 def show(output: Output, which: str) -> Answer:
-    """One entry with its event, by its number; or all of a snapshot by its id: each reason with sample rows."""
+    """One entry with its event, by its number; or all of a snapshot by its id: each reason with sample rows.
+
+    Of a refused snapshot, these are the rows that break a rule by the settings and the catalogue as they are now.
+    """
     from penstock.data.quarantine import list_quarantine
 
-    _, state = open_state_only()
+    settings, state = open_state_only()
     if not which.isdigit():
-        return _show_snapshot(list_quarantine(state, None, which), which)
+        return _show_snapshot(settings, state, which)
     found = [one for one in list_quarantine(state, None) if one.id == int(which)]
     if not found:
         raise StateError(f"quarantine has no entry {which}; `penstock quarantine list --status all` shows all")
@@ -76,12 +79,17 @@ def show(output: Output, which: str) -> Answer:
     return Answer(data, lambda screen: screen.facts(facts))
 
 
-def _show_snapshot(entries: "list[Quarantined]", snapshot_id: str) -> Answer:
-    from penstock.data.quarantine import by_rule
+def _show_snapshot(settings: "Settings", state: "State", snapshot_id: str) -> Answer:
+    from penstock.data.quarantine import by_rule, list_quarantine
+    from penstock.pipeline.refused_rows import broken_now
 
+    entries = list_quarantine(state, None, snapshot_id)
     if not entries:
         raise StateError(f"quarantine holds nothing of snapshot {snapshot_id!r}; `penstock quarantine list` shows all")
     whole = [reason for one in entries if one.event is None for reason in one.reasons]
+    for one in entries:
+        if one.event is None and one.status == "held":
+            entries = entries + broken_now(settings, state, one)
     rules = by_rule(entries, SAMPLES)
 
     def tell(screen: Screen) -> None:
@@ -92,6 +100,9 @@ def _show_snapshot(entries: "list[Quarantined]", snapshot_id: str) -> Answer:
             for rule in rules
             for one, found in rule.samples
         ]
+        if not rules:
+            screen.line("no row breaks a rule by itself")
+            return
         screen.table(["rule", "rows", "entry", "event", "reason", "row"], rows)
 
     data = {

@@ -55,7 +55,8 @@ def replay(
     settings = load()
     data = read_dataset(folder or settings.data.dir, settings.data.max_text_chars)
     found = visits(data.events)[: limit or None]
-    address = address or f"http://{settings.service.host}:{settings.service.port}"
+    address = address or f"{settings.service.host}:{settings.service.port}"
+    address = address if "://" in address else f"http://{address}"
     token = os.environ.get(VARIABLE)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     interrupted = False

@@ -29,30 +29,48 @@ OWNER_ONLY = 0o600
 class Pseudonyms:
     """The keys of one key file, newest last; made with one key where the file is not there.
 
+    A key that another process makes is used at once: a service that went on with the earlier one would know a user by
+    another name than whatever was started since. While the file is away the keys read from it hold.
+
     Raises:
-        SettingsError: the file cannot be read or made, is none of ours, or others may read it.
+        SettingsError: the file cannot be read or made, is none of ours, or others may read it; at every use, since the
+            file may change.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
             self._write([_new_key()], first=True)
-        self._keys = self._read()
+        self._read_at: tuple[int, int] | None = None
+        self._keys: list[bytes] = []
+        self._newest()
 
     def of(self, user_id: str) -> str:
         """The pseudonym of `user_id` under the newest key; a pseudonym stays as it is."""
-        return user_id if FORM.fullmatch(user_id) else _hashed(self._keys[-1], user_id)
+        return user_id if FORM.fullmatch(user_id) else _hashed(self._newest()[-1], user_id)
 
     def every(self, user_id: str) -> list[str]:
         """The pseudonyms of `user_id` under every key that is kept, the newest last."""
-        return [user_id] if FORM.fullmatch(user_id) else [_hashed(key, user_id) for key in self._keys]
+        return [user_id] if FORM.fullmatch(user_id) else [_hashed(key, user_id) for key in self._newest()]
 
     def rotate(self, drop_earlier: bool = False) -> int:
         """Make a new key the one that is used; how many keys are kept now."""
         kept = [] if drop_earlier else self._tree()["keys"]
         self._write([*kept, _new_key()])
-        self._keys = self._read()
-        return len(self._keys)
+        return len(self._newest())
+
+    def _newest(self) -> list[bytes]:
+        """The keys as the file holds them now; asked on every use, which costs about a microsecond."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            if not self._keys:
+                raise
+            return self._keys
+        stamp = found.st_mtime_ns, found.st_ino
+        if stamp != self._read_at:
+            self._keys, self._read_at = self._read(), stamp
+        return self._keys
 
     def _tree(self) -> dict[str, Any]:
         try:

@@ -210,13 +210,25 @@ def _settle(conn: sa.Connection, which: sa.ColumnElement[bool], status: Status) 
     conn.execute(sa.update(table).where(which).values(status=status))
 
 
-def _entry(row: dict[str, Any], snapshot_id: str, created_at: int) -> dict[str, Any]:
+def of_refused(whole: Quarantined, bad: pl.DataFrame) -> list[Quarantined]:
+    """Bad rows of a refused snapshot (`quarantine_rows` says how they look) as if each were an entry, under the number
+    of the snapshot's own."""
+    split = [_split(row) for row in bad.to_dicts()]
+    return [replace(whole, event_id=event["event_id"], event=event, reasons=reasons) for event, reasons in split]
+
+
+def _split(row: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     event = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
     reasons = event.pop("reasons")
+    return plain_json(event), reasons
+
+
+def _entry(row: dict[str, Any], snapshot_id: str, created_at: int) -> dict[str, Any]:
+    event, reasons = _split(row)
     return {
         "snapshot_id": snapshot_id,
         "event_id": row["event_id"],
-        "event": json.dumps(plain_json(event)),
+        "event": json.dumps(event),
         "reasons": json.dumps(reasons),
         "created_at": created_at,
         "status": "held",

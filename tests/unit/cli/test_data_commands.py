@@ -10,7 +10,7 @@ import pytest
 from penstock.cli.data import KINDS
 from penstock.data.dataset import read_dataset
 from penstock.data.importers import IMPORTERS
-from penstock.data.quarantine import quarantine_rows
+from penstock.data.quarantine import quarantine_rows, quarantine_snapshot
 from penstock.data.snapshot import close_snapshot, read_snapshot
 from penstock.data.state import open_state
 from penstock.settings import load_settings
@@ -137,6 +137,33 @@ def test_quarantine_shows_each_reason_of_a_snapshot_with_sample_rows(run, answer
     assert [(rule["rule"], rule["rows"]) for rule in shown["rules"]] == [("item is unknown", 2)]
     assert [one["event_id"] for one in shown["rules"][0]["samples"]] == ["e0", "e1"]
     assert "user_id=u" in run("quarantine", "show", held).stdout
+
+
+def test_quarantine_shows_what_is_wrong_with_a_refused_snapshot(
+    run, answer, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("VALIDATION__MIN_ROWS", "DATA__ALLOWED_LATENESS_MINUTES", "DATA__LABEL_WAIT_MINUTES"):
+        monkeypatch.setenv(f"PENSTOCK__{name}", "1" if name.endswith("ROWS") else "0")
+    (place / "log.csv").write_text("who,what,when\nu,i,2026-01-05\n")
+    mapping = ("--map", "who=user_id", "--map", "what=item_id", "--map", "when=at")
+    answer("import", "table", "log.csv", "--into", "data/market", *mapping)
+    rows = [line(number, user_id=f"u{number}", item_id="i" if number else "j") for number in range(4)]
+    (place / "events.jsonl").write_text("\n".join(rows))
+    answer("ingest", "events.jsonl")
+    settings = load_settings()
+    state = open_state(settings.state.url)
+    manifest = close_snapshot(state, settings, datetime.now(UTC))
+    assert manifest is not None
+    quarantine_snapshot(state, manifest, ["bad rows: found 1 of 4"])
+    state.engine.dispose()
+    shown = answer("quarantine", "show", manifest.snapshot_id)
+    assert shown["refused"] == ["bad rows: found 1 of 4"]
+    (rule,) = shown["rules"]
+    assert (rule["rule"], rule["rows"], rule["samples"][0]["event_id"]) == ("item known", 1, "e0")
+    assert "item known: found j" in run("quarantine", "show", manifest.snapshot_id).stdout
+    answer("quarantine", "fix", "--snapshot", manifest.snapshot_id, "--map", "item_id:j=i", "--reason", "a slip")
+    assert answer("quarantine", "show", manifest.snapshot_id)["rules"] == []
+    assert "no row breaks a rule" in run("quarantine", "show", manifest.snapshot_id).stdout
 
 
 def test_quarantine_rows_are_fixed_by_a_mapping_or_a_file(answer, held: str, place: Path) -> None:

@@ -47,8 +47,11 @@ def test_replay_says_what_to_do_where_nobody_listens(tmp_path: Path) -> None:
         address = f"http://127.0.0.1:{probe.getsockname()[1]}"
         arguments = ["replay", "--data", str(tmp_path / "market"), "--address", address, "--json"]
         done = CliRunner().invoke(main, arguments, env={"PENSTOCK_PARAMS": str(ROOT / "params.yaml")})
+        arguments[4] = address.removeprefix("http://")
+        bare = CliRunner().invoke(main, arguments, env={"PENSTOCK_PARAMS": str(ROOT / "params.yaml")})
     assert done.exit_code == 1
     assert "start one with `penstock serve`" in json.loads(done.stdout)["error"]["message"]
+    assert "(ConnectError)" in json.loads(bare.stdout)["error"]["message"], "http:// may be left out"
 
 
 def test_replay_goes_at_one_pace() -> None:

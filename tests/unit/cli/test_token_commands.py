@@ -84,3 +84,18 @@ def test_once_there_are_tokens_the_machine_is_not_enough_to_settle_or_erase(
     kept = entries(open_state(load_settings().state.url))
     assert sum(entry.action.endswith("refused") for entry in kept) == 2 * len(orders)
     assert "a-user-of-mine" not in str(kept)
+
+
+def test_a_new_user_key_takes_an_admin_and_is_in_the_audit_log(answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answer("rotate-user-key", "--actor", "root")["keys"] == 1
+    admin = answer("token", "create", "--role", "admin", "--name", "ada", "--actor", "root")["token"]
+    assert VARIABLE in answer("rotate-user-key", code=1)["error"]["message"]
+    monkeypatch.setenv(VARIABLE, admin)
+    assert answer("rotate-user-key")["keys"] == 2
+    state = open_state(load_settings().state.url)
+    told = [(one.actor, one.action) for one in entries(state) if one.action.startswith("rotate")]
+    state.engine.dispose()
+    assert [one for one in told if one[1] == "rotate-user-key"] == [
+        ("root", "rotate-user-key"),
+        ("ada", "rotate-user-key"),
+    ]

@@ -44,6 +44,17 @@ def test_another_key_gives_another_pseudonym_and_earlier_ones_are_known_until_dr
     assert before not in names.every("ann")
 
 
+def test_a_key_made_by_another_process_is_used_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "users.json"
+    service = Pseudonyms(path)
+    before = service.of("ann")
+    Pseudonyms(path).rotate(drop_earlier=True)
+    assert service.of("ann") == Pseudonyms(path).of("ann") != before
+    assert service.every("ann") == [service.of("ann")]
+    path.rename(tmp_path / "away.json")
+    assert service.of("ann") != before, "a file that is away for a moment stops nothing"
+
+
 def test_a_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "users.json"
     Pseudonyms(path)
