@@ -120,10 +120,29 @@ def write_dataset(dataset: Dataset, folder: Path) -> None:
         write_table(events, folder / EVENTS_FILE)
         write_table(catalogue, folder / CATALOGUE_FILE)
         digests = {name: file_sha256(folder / name) for name in (EVENTS_FILE, CATALOGUE_FILE)}
-        text = json.dumps(asdict(dataset.meta) | {"files": digests}, indent=2, sort_keys=True) + "\n"
-        replace_file(folder / META_FILE, lambda part: _write_text(part, text))
+        _write_meta(folder, dataset.meta, digests)
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}); name a folder this user may write") from error
+
+
+def replace_events(folder: Path, events: pl.DataFrame) -> None:
+    """Put other events into a dataset folder, and their hash into its dataset.json where there is one.
+
+    The hash goes first: a crash between the two leaves the earlier events, refused until this is done again.
+
+    Raises:
+        SchemaError: dataset.json breaks the contract; nothing is written then.
+        DataError: the folder cannot be written.
+    """
+    new = folder / f".{EVENTS_FILE}.new"
+    meta = _read_meta(folder / META_FILE) if (folder / META_FILE).exists() else None
+    try:
+        write_table(events, new)
+        if meta is not None:
+            _write_meta(folder, meta[0], meta[1] | {EVENTS_FILE: file_sha256(new)})
+        new.replace(folder / EVENTS_FILE)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror}); see that this user may, and again") from error
 
 
 def check_dataset(dataset: Dataset, where: str, max_text_chars: int | None = None) -> None:
@@ -190,6 +209,11 @@ def _read_meta(path: Path) -> tuple[DatasetMeta, dict[str, str]]:
             "impressions or positives"
         )
     return DatasetMeta(**tree), digests
+
+
+def _write_meta(folder: Path, meta: DatasetMeta, digests: dict[str, str]) -> None:
+    text = json.dumps(asdict(meta) | {"files": digests}, indent=2, sort_keys=True) + "\n"
+    replace_file(folder / META_FILE, lambda part: _write_text(part, text))
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -218,8 +218,10 @@ def of_refused(whole: Quarantined, bad: pl.DataFrame) -> list[Quarantined]:
 
 
 def _split(row: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    event = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
-    reasons = event.pop("reasons")
+    event: dict[str, Any] = {
+        name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()
+    }
+    reasons: list[str] = event.pop("reasons")
     return plain_json(event), reasons
 
 

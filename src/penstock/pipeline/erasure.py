@@ -19,14 +19,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.data.dataset import EVENTS_FILE
+from penstock.data.dataset import EVENTS_FILE, replace_events
 from penstock.data.erasure import ErasedRows, erase_rows
 from penstock.data.journal import Journal
 from penstock.data.pseudonyms import names_of
 from penstock.data.publishing import published_places
 from penstock.data.snapshot import list_snapshots
 from penstock.data.state import State, snapshots
-from penstock.data.tables import write_table
 from penstock.data.traces import find_traces, holds, without_rows
 from penstock.inference.bundle import MANIFEST
 from penstock.pipeline.batch import ARTIFACTS
@@ -184,7 +183,7 @@ def _clean_dataset(settings: Settings, done: Erasure, names: Sequence[str]) -> N
     path = settings.data.dir / EVENTS_FILE
     kept = without_rows(path, names) if path.exists() and holds(path, names) else None
     if kept is not None:
-        write_table(kept, path)
+        replace_events(settings.data.dir, kept)
         done.rewritten.append(str(path))
 
 

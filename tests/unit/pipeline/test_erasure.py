@@ -8,6 +8,7 @@ import pytest
 from core_bench import Shop
 from test_online_rounds import copied
 
+from penstock.data.dataset import Dataset, read_dataset, write_dataset
 from penstock.data.journal import Journal
 from penstock.data.publishing import open_place, publish
 from penstock.data.snapshot import list_snapshots, mark_learned, save_manifest
@@ -82,6 +83,19 @@ def test_a_stranger_to_all_versions_leaves_them_alone(rounds, tmp_path: Path) ->
     assert (done.rows.events, done.learned_by, done.removed, done.relearn, done.left) == (1, [], [], [], [])
     with round_lease(shop.settings), pytest.raises(LeaseHeld):
         erase_user(shop.settings, state, open_registry(shop.settings, state), "x", "ann", "r", tmp_path)
+
+
+def test_the_dataset_is_whole_without_the_user(rounds, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    settings = own_copy(rounds.shop, tmp_path / "copy").settings
+    state = opened(settings)
+    dataset = rounds.shop.dataset
+    user = dataset.events["user_id"][0]
+    write_dataset(Dataset(dataset.events[:90], dataset.catalogue, dataset.meta), settings.data.dir)
+    done = erase_user(settings, state, open_registry(settings, state), user, "ann", "asked", tmp_path / "copy")
+    assert done.rewritten == [str(settings.data.dir / "events.parquet")]
+    left = read_dataset(settings.data.dir).events
+    assert 0 < len(left) < 90
+    assert user not in left["user_id"]
 
 
 def test_published_copies_are_removed_or_named(rounds, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
