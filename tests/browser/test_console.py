@@ -209,6 +209,7 @@ def test_labels_and_contrast(open_page: Open, names: tuple[str, ...], phone: boo
     for name in names:
         page.evaluate("name => { location.hash = name }", name)
         page.wait_for_timeout(400)
+        page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
         found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
         assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == [], name
         keep(page, f"{name.replace('/', '-')}-{'phone-dark' if phone else 'desktop-light'}")

@@ -58,7 +58,7 @@ def _index(site: Path, pages: list[Path], style: str) -> str:
         for name in sorted(names, key=lambda name: list(KINDS).index(name.parts[0]))
     ]
     head = '<head><meta charset="utf-8"><title>Data Docs</title></head>'
-    body = f'<body><div class="container-fluid"><h1>Data Docs</h1><ul>{"".join(lines)}</ul></div></body>'
+    body = f'<body><main class="container-fluid"><h1>Data Docs</h1><ul>{"".join(lines)}</ul></main></body>'
     return offline_page(f'<!DOCTYPE html><html lang="en">{head}{body}</html>', style)
 
 

@@ -72,3 +72,9 @@ def test_a_version_that_was_never_measured() -> None:
     page = version_page(bare, None, "now")
     for text in ("never measured, says the registry", "carries no lineage", "not in this state database", "No curve"):
         assert text in page
+
+
+def test_what_scrolls_can_be_reached_by_keyboard_and_the_page_has_a_main_part() -> None:
+    page = version_page(detail(), report(), "now")
+    assert page.count('class="scroll"') == page.count('class="scroll" tabindex="0"') > 0
+    assert page.count("<main>") == page.count("</main>") == 1

@@ -12,16 +12,16 @@ function ticks(low, high, about = 4) {
   return Array.from({ length: last - first + 1 }, (_, index) => Number(((first + index) * step).toPrecision(10)));
 }
 
-// labels: one for each place on the x axis. series: {name, style, points: [{y, low, high} or null]}.
+// labels: one for each place on the x axis, which is `across`. series: {name, style, points: [{y, low, high} or null]}.
 // markers: {at: place, text, style}. limit: {y, text}, a line that a value should stay below.
 // most: what no value can pass, as 1 for a share.
-export function lineChart({ title, labels, series, markers = [], limit = null, format, height = 230, zero = false, most = Infinity, note = null }) {
+export function lineChart({ title, across, labels, series, markers = [], limit = null, format, height = 230, zero = false, most = Infinity, note = null }) {
   const box = make("div", { className: "plot" });
   const legend = make("ul", { className: "legend" }, ...series.map((one) => make("li", {}, make("i", { className: one.style }), one.name)));
   const frame = make("div", { className: "frame", tabIndex: 0, role: "group", "aria-label": `${title}. Left and right arrow keys read the values.` });
   const tip = make("p", { className: "tip", role: "status" });
   const rows = labels.map((label, place) => make("tr", {}, make("th", { scope: "row", textContent: label }), ...series.map((one) => make("td", { className: "number", textContent: one.points[place] ? format(one.points[place].y) : "–" }))));
-  const values = make("details", {}, text("summary", "As a table"), table(title, ["", ...series.map((one) => ({ name: one.name, number: true }))], rows));
+  const values = make("details", {}, text("summary", "As a table"), table(title, [across, ...series.map((one) => ({ name: one.name, number: true }))], rows));
   fill(box, series.length > 1 ? legend : null, frame, tip, values);
   let chosen = null, geometry = null;
 

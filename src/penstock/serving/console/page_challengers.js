@@ -114,7 +114,7 @@ function curve(detail, [name, words, style]) {
   const points = (detail.curves[name] || []).filter((point) => point.value !== null), every = Math.max(1, Math.ceil(points.length / 200));
   const some = points.filter((_, place) => place % every === 0 || place === points.length - 1);
   if (some.length < 2) return null;
-  return make("div", {}, text("h3", words), lineChart({ title: words, labels: some.map((point) => String(point.step)), format: (value) => String(Number(value.toPrecision(3))), height: 190, series: [{ name: words.split(" by")[0].toLowerCase(), style, points: some.map((point) => ({ y: point.value })) }], note: (place) => `step ${some[place].step}` }));
+  return make("div", {}, text("h3", words), lineChart({ title: words, across: "Step", labels: some.map((point) => String(point.step)), format: (value) => String(Number(value.toPrecision(3))), height: 190, series: [{ name: words.split(" by")[0].toLowerCase(), style, points: some.map((point) => ({ y: point.value })) }], note: (place) => `step ${some[place].step}` }));
 }
 
 function learning(detail) {

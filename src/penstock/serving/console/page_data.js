@@ -41,7 +41,7 @@ function drift(data) {
     const points = data.snapshots.map((one) => (value(one) === null ? null : { y: value(one), hollow: one.status === "quarantined" }));
     if (!points.some(Boolean)) return null;
     const limit = name === "Rows put aside" ? { y: data.limits.bad_share, text: `refused above ${percent(data.limits.bad_share)}` } : null;
-    return make("div", {}, text("h3", name), lineChart({ title: name, labels, series: [{ name, style, points }], format, height: 170, zero: true, most, limit, note: told(data) }));
+    return make("div", {}, text("h3", name), lineChart({ title: name, across: "Closed", labels, series: [{ name, style, points }], format, height: 170, zero: true, most, limit, note: told(data) }));
   }), ...mixPlots(data, labels))];
 }
 
@@ -53,8 +53,8 @@ function mixPlots({ mix, ...data }, labels) {
   const points = (values) => values.map((y) => (y === null ? null : { y })), shares = Object.entries(mix ? mix.shares : {});
   if (!shares.length) return [];
   const limit = mix.limit === null ? null : { y: mix.limit, text: `refused above ${percent(mix.limit)}` };
-  return [make("div", {}, text("h3", "Category mix"), lineChart({ title: "Category mix", labels, series: shares.map(([name, values], place) => ({ name, style: TONES[place], points: points(values) })), format: percent, height: 170, zero: true, most: 1, note: told(data) })),
-    mix.distance.some((one) => one !== null) ? make("div", {}, text("h3", "Distance from the mix before"), lineChart({ title: "Distance from the mix before", labels, series: [{ name: "share that moved to other categories", style: "s1", points: points(mix.distance) }], format: percent, height: 170, zero: true, most: 1, limit, note: told(data) })) : null];
+  return [make("div", {}, text("h3", "Category mix"), lineChart({ title: "Category mix", across: "Closed", labels, series: shares.map(([name, values], place) => ({ name, style: TONES[place], points: points(values) })), format: percent, height: 170, zero: true, most: 1, note: told(data) })),
+    mix.distance.some((one) => one !== null) ? make("div", {}, text("h3", "Distance from the mix before"), lineChart({ title: "Distance from the mix before", across: "Closed", labels, series: [{ name: "share that moved to other categories", style: "s1", points: points(mix.distance) }], format: percent, height: 170, zero: true, most: 1, limit, note: told(data) })) : null];
 }
 
 function snapshotTable(snapshots) {

@@ -87,7 +87,7 @@ function drawCurve(box, loop) {
   const gain = promoted.reduce((sum, one) => sum + (one.fresh - one.stale) * one.requests, 0) / Math.max(1, promoted.reduce((sum, one) => sum + one.requests, 0));
   fill(box, promoted.length ? make("p", { className: "headline" }, make("strong", { textContent: `${gain < 0 ? "" : "+"}${figure(gain)}` }), " ", text("span", `${loop.metric}, fresh over stale, in ${count(promoted.length, "promoted round")}`, "dim")) : text("p", "No promoted round can be compared yet.", "dim"),
     lineChart({
-      title: `${loop.metric} by round`, labels: curve.map((one) => `v${one.version}`), height: 310, format: (value) => value.toFixed(3),
+      title: `${loop.metric} by round`, across: "Version", labels: curve.map((one) => `v${one.version}`), height: 310, format: (value) => value.toFixed(3),
       note: (place) => `v${curve[place].version}, ${clock(curve[place].at)}, ${count(curve[place].requests, "request")}${served.has(curve[place].version) ? "" : `, ${curve[place].outcome}`}`,
       series: [{ name: "fresh: learned from the round", style: "s0", points: curve.map((one) => ({ y: one.fresh, low: one.fresh_low, high: one.fresh_high, hollow: !served.has(one.version) })) },
         { name: "stale: served meanwhile", style: "s1 dashed", points: curve.map((one) => (one.stale === null ? null : { y: one.stale })) }],
