@@ -13,6 +13,8 @@ import random
 import time
 from datetime import UTC, datetime
 
+import uvloop
+
 CONNECTIONS = 400
 
 
@@ -117,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     load = Load(arguments.port, arguments.users, arguments.k)
     started = time.process_time()
-    asyncio.run(load.run(arguments.rate, arguments.seconds, arguments.events))
+    uvloop.run(load.run(arguments.rate, arguments.seconds, arguments.events))
     result = {
         "rate": arguments.rate,
         "seconds": arguments.seconds,

@@ -4,7 +4,9 @@
 
 The real scorer, journal and application in a process of its own, loaded from this one. Good bundles take turns; bad
 ones are cut short, have a flipped bit, or hold weights that are not finite behind a manifest that vouches for them.
-Titles name the bundle they are of, so an answer that mixes two versions shows. Load and service share the machine.
+Titles name the bundle they are of, so an answer that mixes two versions shows. Load and service share the machine, so
+the load is sent over raw sockets, answers are looked at when the sending is over, and the service is not asked how far
+a swap is: it leaves a mark in a file when it is through with a bundle.
 """
 
 import argparse
@@ -24,8 +26,11 @@ import polars as pl
 import psutil
 
 import measure
+from service_load import Load as Sockets
 
-PORT, POLL_S, SETTLE_S = 8473, 0.02, 0.1
+PORT, POLL_S, SETTLE_S, PATIENCE_S = 8473, 0.02, 0.1, 30.0
+USERS, K = 500, 10
+LOADED = "loaded"
 GOOD, BAD = ("good-a", "good-b"), ("bad-short", "bad-bit", "bad-weights")
 
 
@@ -83,20 +88,27 @@ def serve(folder: Path) -> None:
     from penstock.serving.server import answer
     from service_bundle import make_settings
 
+    def load(bundle: Path) -> Scorer:
+        try:
+            return Scorer.load(bundle)
+        finally:
+            with (folder / LOADED).open("ab") as marks:
+                marks.write(b".")
+
     settings = make_settings(folder).override({"service.port": PORT})
     journal = Journal(open_state(settings.state.url), settings.data)
-    answer(Runtime(Pointer(folder), journal, Scorer.load, POLL_S), settings)
+    answer(Runtime(Pointer(folder), journal, load, POLL_S), settings)
 
 
 class Load:
     """Requests at a fixed rate, whether or not earlier ones were answered; times count from when each was due."""
 
-    def __init__(self, client: httpx.AsyncClient, rate: float) -> None:
-        self.client, self.rate = client, rate
+    def __init__(self, rate: float) -> None:
+        self.sockets, self.rate = Sockets(PORT, USERS, K), rate
         self.elapsed_ms: list[float] = []
+        self.answers: list[tuple[int, bytes]] = []
         self.failed: Counter[str] = Counter()
-        self.sent = self.mixed = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self, until: asyncio.Event) -> None:
         """Send until told to stop, then wait for the rest."""
@@ -104,38 +116,33 @@ class Load:
         while not until.is_set():
             due_s = started_s + number / self.rate
             await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-            task = asyncio.create_task(self._one(number, due_s))
-            self.sent += 1
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.append(asyncio.create_task(self._one(number, due_s)))
             number += 1
         await asyncio.gather(*self._tasks)
 
     async def _one(self, number: int, due_s: float) -> None:
+        body = {"user_id": f"user-{number % USERS}", "k": K}
         try:
-            answer = await self.client.post("/v1/recommendations", json={"user_id": f"user-{number % 500}", "k": 10})
-        except httpx.HTTPError as error:
+            self.answers.append(await asyncio.wait_for(self.sockets.call("/v1/recommendations", body), PATIENCE_S))
+            self.elapsed_ms.append((time.perf_counter() - due_s) * 1000)
+        except (OSError, EOFError, TimeoutError) as error:
             self.failed[type(error).__name__] += 1
-            return
-        self.elapsed_ms.append((time.perf_counter() - due_s) * 1000)
-        if answer.status_code != 200:
-            self.failed[str(answer.status_code)] += 1
-            return
-        body = answer.json()
-        self.mixed += {item["title"] for item in body["items"]} != {body["version"].partition("@")[0]}
 
     def figures(self) -> dict[str, Any]:
         """What came of it."""
+        bodies = [json.loads(body) for status, body in self.answers if status == 200]
+        mixed = sum({item["title"] for item in body["items"]} != {body["version"].partition("@")[0]} for body in bodies)
+        failed = self.failed + Counter(str(status) for status, _ in self.answers if status != 200)
         median, p99 = np.percentile(self.elapsed_ms, [50, 99])
-        return {"requests": self.sent, "failed": dict(self.failed), "mixed": self.mixed,
+        return {"requests": len(self._tasks), "failed": dict(failed), "mixed": mixed,
                 "p50_ms": round(float(median), 2), "p99_ms": round(float(p99), 2)}  # fmt: skip
 
 
-async def swaps_done(client: httpx.AsyncClient) -> float:
-    """Swaps that succeeded or failed so far, as /metrics counts them."""
-    lines = (await client.get("/metrics")).text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("penstock_swaps{outcome=\"") and
-               "poll_error" not in line)  # fmt: skip
+def swaps_counted() -> dict[str, int]:
+    """Swaps that succeeded and failed so far, as the service counts them."""
+    lines = httpx.get(f"http://127.0.0.1:{PORT}/metrics").text.splitlines()
+    values = {line.split('"')[1]: line.rpartition(" ")[2] for line in lines if line.startswith("penstock_swaps{")}
+    return {outcome: int(float(values[outcome])) for outcome in ("swapped", "failed")}
 
 
 def point(folder: Path, number: int, name: str, digests: dict[str, str]) -> None:
@@ -147,35 +154,34 @@ def point(folder: Path, number: int, name: str, digests: dict[str, str]) -> None
 
 async def measured(folder: Path, digests: dict[str, str], process: psutil.Process, options: Any) -> dict[str, Any]:
     """Steady load, then the same load with swaps."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=30) as client:
-        await ready(client)
 
-        async def swap(number: int) -> None:
-            name = BAD[number // 10 % len(BAD)] if number % 10 == 0 else GOOD[number % 2]
-            before = await swaps_done(client)
-            point(folder, number, name, digests)
-            while await swaps_done(client) == before:
-                await asyncio.sleep(POLL_S)
+    async def swap(number: int) -> None:
+        name = BAD[number // 10 % len(BAD)] if number % 10 == 0 else GOOD[number % 2]
+        before = (folder / LOADED).stat().st_size
+        point(folder, number, name, digests)
+        while (folder / LOADED).stat().st_size == before:
+            await asyncio.sleep(POLL_S)
+        await asyncio.sleep(SETTLE_S)
 
-        for number in range(1, 10):
-            await swap(number)
-        steady, stop = Load(client, options.rate), asyncio.Event()
-        sending = asyncio.create_task(steady.run(stop))
-        await asyncio.sleep(options.steady_s)
-        stop.set()
-        await sending
-        before_mb = process.memory_info().rss / 2**20
-        under, stop = Load(client, options.rate), asyncio.Event()
-        sending, started_s = asyncio.create_task(under.run(stop)), time.perf_counter()
-        for number in range(10, 10 + options.swaps):
-            await swap(number)
-            await asyncio.sleep(SETTLE_S)
-        took_s = time.perf_counter() - started_s
-        stop.set()
-        await sending
-        after_mb = process.memory_info().rss / 2**20
+    for number in range(1, 10):
+        await swap(number)
+    steady, stop = Load(options.rate), asyncio.Event()
+    sending = asyncio.create_task(steady.run(stop))
+    await asyncio.sleep(options.steady_s)
+    stop.set()
+    await sending
+    before_mb, counted = process.memory_info().rss / 2**20, swaps_counted()
+    under, stop = Load(options.rate), asyncio.Event()
+    sending, started_s = asyncio.create_task(under.run(stop)), time.perf_counter()
+    for number in range(10, 10 + options.swaps):
+        await swap(number)
+    took_s = time.perf_counter() - started_s
+    stop.set()
+    await sending
+    after_mb = process.memory_info().rss / 2**20
     return {
         "swaps": options.swaps, "rate": options.rate, "items": options.items, "swapping_s": round(took_s, 1),
+        "counted": {outcome: count - counted[outcome] for outcome, count in swaps_counted().items()},
         "steady": steady.figures(), "swapping": under.figures(),
         "p99_ratio": round(under.figures()["p99_ms"] / steady.figures()["p99_ms"], 2),
         "rss_before_mb": round(before_mb), "rss_after_mb": round(after_mb),
@@ -183,15 +189,15 @@ async def measured(folder: Path, digests: dict[str, str], process: psutil.Proces
     }  # fmt: skip
 
 
-async def ready(client: httpx.AsyncClient) -> None:
+def wait_ready() -> None:
     """Wait for the first version."""
     for _ in range(1200):
         try:
-            if (await client.get("/readyz")).status_code == 200:
+            if httpx.get(f"http://127.0.0.1:{PORT}/readyz").status_code == 200:
                 return
         except httpx.TransportError:
             pass
-        await asyncio.sleep(0.1)
+        time.sleep(0.1)
     raise SystemExit("the service was not ready within two minutes")
 
 
@@ -210,6 +216,7 @@ def main() -> None:
         service = multiprocessing.get_context("spawn").Process(target=serve, args=(folder,), daemon=True)
         service.start()
         try:
+            wait_ready()
             figures = asyncio.run(measured(folder, digests, psutil.Process(service.pid), options))
         finally:
             service.terminate()

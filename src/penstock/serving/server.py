@@ -42,7 +42,9 @@ def serve(settings: Settings) -> None:
         SettingsError: service.host is reachable from other machines, and nobody has a token.
         KeyboardInterrupt: Ctrl-C ended it.
     """
-    check_host(settings.service.host, open_state(settings.state.url))
+    state = open_state(settings.state.url)
+    check_host(settings.service.host, state)
+    state.engine.dispose()
     log.info("console at http://%s:%d/", settings.service.host, settings.service.port)
     if settings.service.processes == 1:
         answer(open_runtime(settings), settings)
