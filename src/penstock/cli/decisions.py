@@ -43,10 +43,12 @@ def show(output: Output, number: str) -> Answer:
     _, state, registry = open_all()
     version = registry.version(number)
     report = registry.gate_report(version)
+    bundle = registry.bundle_dir(version)
     data = _brief(version) | {
-        "bundle": registry.bundle_dir(version),
+        "bundle": bundle,
+        "bundle_kept": bundle.is_dir(),
         "lineage": asdict(version.lineage),
-        "rows": _rows(registry.bundle_dir(version)),
+        "rows": _rows(bundle) if bundle.is_dir() else None,
         "gate_report": None if report is None else report.to_json(),
         "binding": registry.binding(version),
         "gate_report_digest": version.report_digest,
@@ -61,6 +63,8 @@ def _show_version(screen: Screen, data: dict[str, Any]) -> None:
     facts = ("number", "status", "created_at", "digest", "bundle", "report_dir", "binding")
     screen.facts({name: data[name] for name in facts})
     screen.table(["lineage", ""], [[key, value] for key, value in data["lineage"].items() if key != "libraries"])
+    if not data["bundle_kept"]:
+        screen.line("its bundle is not kept any more, nor which rows it saw (registry.keep_served, keep_unserved)")
     if data["rows"] is not None:
         seen = data["rows"] | {
             "snapshots": f"{len(data['rows']['snapshots'])}, the last {data['rows']['snapshots'][-1]}",
@@ -91,7 +95,11 @@ def _show_version(screen: Screen, data: dict[str, Any]) -> None:
 
 
 def _rows(bundle: Path) -> dict[str, Any] | None:
-    """What the version saw of the data; None where its bundle was made without snapshots."""
+    """What the version saw of the data; None where its bundle was made without snapshots.
+
+    Raises:
+        BundleError: the bundle is not whole.
+    """
     from penstock.inference.bundle import load_bundle
 
     rows: dict[str, Any] | None = load_bundle(bundle).manifest.get("rows")

@@ -119,9 +119,15 @@ def start(
             f"rollout: version {number} is {version.status}, and only a challenger that passed its gates is shown to "
             "users; a shadow may be any version"
         )
+    folder = registry.bundle_dir(version)
+    if not folder.is_dir():
+        raise RegistryError(
+            f"rollout: the bundle of version {number} is not kept any more (registry.keep_served, keep_unserved); name "
+            "another version"
+        )
     row = {
         "environment": registry.environment, "mode": mode, "number": number, "digest": version.digest,
-        "folder": str(registry.bundle_dir(version)), "champion": pointer.number, "share": share,
+        "folder": str(folder), "champion": pointer.number, "share": share,
         "started_at": to_micros(now),
     }  # fmt: skip
     with state.write() as conn:

@@ -1,5 +1,6 @@
 """versions, show, approve, reject, rollback, audit and status over a real registry; the bundles are tiny."""
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +60,19 @@ def test_from_challenger_to_champion_and_back(run, answer, challenger: Register)
     assert "looked at the gates" in run("show", first).stdout
     assert answer("status")["champion"]["version"] == first
     assert f"version {first}" in run("status").stdout
+
+
+def test_a_version_whose_bundle_is_gone_is_still_shown(run, answer, challenger: Register) -> None:
+    number = challenger("r1")
+    answer("approve", number, "--reason", "fine", "--actor", "ada")
+    second = challenger("r2")
+    assert answer("show", second)["bundle_kept"]
+    shutil.rmtree(answer("show", second)["bundle"])
+    shown = answer("show", second)
+    assert (shown["bundle_kept"], shown["rows"], shown["gate_report"]["passed"]) == (False, None, True)
+    assert "its bundle is not kept any more" in run("show", second).stdout
+    begun = answer("rollout", "start", second, "--reason", "to try", "--actor", "ada", code=1)
+    assert f"the bundle of version {second} is not kept any more" in begun["error"]["message"]
 
 
 def test_what_does_not_bind_is_refused(answer, challenger: Register) -> None:
