@@ -42,6 +42,10 @@ def erase(output: Output, user: str, reason: str, actor: str | None) -> Answer:
             screen.line(f"not searched: {url}; remove the old objects there, with `dvc gc --cloud` where it is DVC's")
         if done.serving is not None:
             screen.line(f"version {done.serving} learned from the user and serves: let another serve, then erase again")
+        if done.rows.events:
+            screen.line(
+                "a service that runs still knows the user, and keeps that with answers: restart it, erase again"
+            )
         for path in done.left:
             screen.line(f"left: {path}")
         if not done.left:
