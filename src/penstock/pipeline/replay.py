@@ -185,7 +185,8 @@ class Player:
             found: dict[str, Any] = answer.json()
             return found
         if answer.status_code in (401, 403, 409, 415, 421):
-            raise PenstockError(f"{self.client.base_url}{path.lstrip('/')}: {_reason(answer)}")
+            token = "; PENSTOCK_TOKEN takes a feeder's or an admin's" if answer.status_code in (401, 403) else ""
+            raise PenstockError(f"{answer.url}: {_reason(answer)}{token}")
         self.played.failures[f"status {answer.status_code}"] += 1
         return None
 

@@ -133,5 +133,5 @@ def test_failures_are_counted_and_a_refusal_ends_it() -> None:
     away = player(gone)
     away.play(visits(TWO)[0])
     assert away.played.failures == {"ConnectError": 1}
-    with pytest.raises(PenstockError, match="no"):
+    with pytest.raises(PenstockError, match=r"^http://service/v1/events: .*; PENSTOCK_TOKEN takes a feeder's"):
         player(Service(events_status=401)).play(visits(TWO)[0])
