@@ -120,12 +120,13 @@ class MlflowBackend:
         with _translated(f"tagging {self._name}"):
             self._client.set_registered_model_tag(self._name, key, value)
 
-    def start_run(self, name: str, tag: tuple[str, str]) -> str:
-        """The id of the run that carries `tag`: the one there already is, resumed, or a new one."""
+    def start_run(self, name: str, tag: tuple[str, str], anew: bool = False) -> str:
+        """The id of the run that carries `tag`: the newest there already is, resumed, or (always with `anew`) a new
+        one."""
         key, value = tag
         with _translated(f"starting run {name}"):
             found = self._client.search_runs([self._experiment], f"tags.`{key}` = '{value}'", max_results=1)
-            if found:
+            if found and not anew:
                 self._client.set_terminated(found[0].info.run_id, "RUNNING")
                 return str(found[0].info.run_id)
             return str(self._client.create_run(self._experiment, run_name=name, tags={key: value}).info.run_id)
@@ -151,13 +152,19 @@ class MlflowBackend:
         return sorted((Point(name, one.value, one.step, one.timestamp) for one in found), key=lambda point: point.step)
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        """Write parameters, each as text cut at what MLflow can hold."""
+        """Write parameters, each as text cut at what MLflow can hold. MLflow refuses to change one."""
         from mlflow.entities import Param
 
-        rows = [Param(key, str(value)[:PARAM_CHARS]) for key, value in params.items()]
+        rows = [Param(key, text) for key, text in _texts(params).items()]
         with _translated(f"logging parameters of run {run_id}"):
             for start in range(0, len(rows), BATCH_PARAMS):
                 self._client.log_batch(run_id, params=rows[start : start + BATCH_PARAMS])
+
+    def has_other_params(self, run_id: str, params: Mapping[str, Any]) -> bool:
+        """Whether the run holds one of these parameters with another value."""
+        with _translated(f"reading run {run_id}"):
+            held = self._client.get_run(run_id).data.params
+        return any(held.get(key, text) != text for key, text in _texts(params).items())
 
     def set_run_tag(self, run_id: str, key: str, value: str) -> None:
         """Set one tag of a run."""
@@ -229,6 +236,10 @@ def _make_folders(settings: RegistrySettings, root: Path) -> None:
 
 def _raw(version: Any) -> RawVersion:
     return RawVersion(str(version.version), version.creation_timestamp, version.run_id or None, dict(version.tags))
+
+
+def _texts(params: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value)[:PARAM_CHARS] for key, value in params.items()}
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What one round measured, written to MLflow and to TensorBoard event files.
 
 Metrics go to MLflow in batches (one request costs milliseconds, however many values it carries) and to
-home/tensorboard/<round_id>. A round that was killed and resumed goes on in the same MLflow run.
+home/tensorboard/<round_id>. A round that was killed and resumed goes on in the same MLflow run,
+unless its settings were changed meanwhile.
 """
 
 import re
@@ -66,8 +67,12 @@ class RoundTracker:
             self.flush()
 
     def params(self, params: Mapping[str, Any]) -> None:
-        """Note parameters; nested groups get dotted names."""
-        self._backend.log_params(self.run_id, _dotted(params))
+        """Note parameters; nested groups get dotted names. A round taken up again with others goes on in a new run."""
+        named = _dotted(params)
+        if self._backend.has_other_params(self.run_id, named):
+            self._backend.end_run(self.run_id, finished=False)
+            self.run_id = self._backend.start_run(self.round_id, (ROUND_TAG, self.round_id), anew=True)
+        self._backend.log_params(self.run_id, named)
 
     def tag(self, key: str, value: str) -> None:
         """Note one fact about the run."""

@@ -74,7 +74,7 @@ def loop_figures(state: State, registry: Any, settings: Settings, now: datetime)
         rows = conn.execute(
             sa.select(rounds)
             .where(rounds.c.version.is_not(None))
-            .order_by(rounds.c.ended_at.desc())
+            .order_by(sa.func.coalesce(rounds.c.ended_at, rounds.c.started_at).desc())
             .limit(SHOWN_ROUNDS)
         ).all()
     key, label = MEASURES[settings.task]
@@ -85,7 +85,7 @@ def loop_figures(state: State, registry: Any, settings: Settings, now: datetime)
         metric=label,
         curve=curve,
         markers=[_marker(promotion) for promotion in ledger.promotions[-SHOWN_ROUNDS:]],
-        stages=_stages(rows[0].result) if rows else [],
+        stages=_stages(next((row.result for row in rows if row.result), None)),
     )
 
 

@@ -44,6 +44,24 @@ def test_a_round_is_written_to_mlflow_and_tensorboard(bench: Bench, tmp_path: Pa
     assert scalars["ndcg@10"] == [(0, pytest.approx(0.25))]
 
 
+def test_a_round_taken_up_again_with_other_settings_goes_on_in_a_new_run(bench: Bench) -> None:
+    def taken_up(rate: float) -> str:
+        with RoundTracker(bench.settings, "round-1", bench.registry.backend) as tracker:
+            tracker.params({"training": {"learning_rate": rate}})
+            tracker.metric("loss", rate)
+        return tracker.run_id
+
+    first = taken_up(0.003)
+    assert taken_up(0.003) == first, "the same settings go on in the same run"
+    second = taken_up(0.03)
+    assert second != first
+    assert taken_up(0.03) == second
+    client = bench.registry.backend._client
+    found = [client.get_run(run) for run in (first, second)]
+    assert [run.data.params["training.learning_rate"] for run in found] == ["0.003", "0.03"]
+    assert bench.registry.backend.metric_history(second, "loss")[0].value == 0.03
+
+
 def test_a_round_that_raises_is_failed_and_keeps_what_it_measured(bench: Bench) -> None:
     tracker = RoundTracker(bench.settings, "round-1", bench.registry.backend)
 

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from serving_fakes import NOW
 
 from penstock.data.journal import Journal
+from penstock.data.state import rounds
 from penstock.registry.audit import append, entries
 from penstock.registry.tables import audit
 from penstock.serving.console_compare import Shelf
@@ -72,6 +73,14 @@ def test_fresh_and_stale_come_from_the_gate_reports(client: TestClient) -> None:
     assert found == [("1", "waiting", 0.61, None), ("2", "refused", 0.50, 0.62), ("3", "waiting", 0.66, 0.62)]
     assert [(one["version"], one["kind"]) for one in loop["markers"]] == [("1", "promote")]
     assert loop["stages"] == [{"name": "learning", "seconds": 4.0}, {"name": "export", "seconds": 2.0}]
+
+
+def test_a_round_taken_up_again_keeps_its_place_in_the_curve(bench: ConsoleBench) -> None:
+    with bench.state.write() as conn:
+        conn.execute(sa.update(rounds).where(rounds.c.version == "3").values(ended_at=None, result=None))
+    loop = TestClient(bench.app).get("/v1/console/loop").json()["loop"]
+    assert [one["version"] for one in loop["curve"]] == ["1", "2", "3"]
+    assert loop["stages"], "those of the last round that ended"
 
 
 def test_a_version_leads_to_its_data_gates_and_approver(client: TestClient) -> None:

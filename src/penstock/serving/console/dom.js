@@ -79,5 +79,5 @@ export function figure(value) {
   if (value === null || value === undefined) return "not measured";
   if (value < 0) return `−${figure(-value)}`;
   if (value === 0) return "0";
-  return value < 0.001 ? value.toExponential(1) : value < 10 ? value.toFixed(4) : value < 1000 ? value.toFixed(1) : Math.round(value).toLocaleString();
+  return value < 0.0001 ? value.toExponential(1) : value < 10 ? value.toFixed(4) : value < 1000 ? value.toFixed(1) : Math.round(value).toLocaleString();
 }
