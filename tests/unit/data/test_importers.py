@@ -299,6 +299,25 @@ def test_bytes_that_are_not_utf8_are_placed(tmp_path: Path) -> None:
         imported("table", path, **MAPPING)
 
 
+@pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        ("log.csv", [LOG[0], LOG[1], LOG[2] + ",more"], "line 3 holds 8 fields, the header 7"),
+        ("log.tsv", ["a\tb", "1\t2", "1\t2\t3"], "line 3 holds 3 fields, the header 2"),
+        (
+            "log.csv",
+            [LOG[0], LOG[1], '"b,u', LOG[2]],
+            "the row that begins in line 3 cannot be read .*, see its quotes",
+        ),
+        ("log.jsonl", ['{"a": 1}', "", "{a"], "line 3: Expecting property name"),
+        ("log.jsonl", ['{"a": 1}', "[1]"], "line 2 holds JSON list, expected an object"),
+    ],
+)
+def test_the_first_broken_line_is_named(tmp_path: Path, name: str, lines: list[str], message: str) -> None:
+    with pytest.raises(SchemaError, match=rf"{name} (is no table|cannot be read as JSON lines).*: {message}"):
+        imported("table", write(tmp_path / "own" / name, *lines), **MAPPING)
+
+
 def test_nothing_kept_writes_nothing(tmp_path: Path) -> None:
     german = LOG[3].replace("later", "3.1.2020")
     path = write(tmp_path / "own" / "log.csv", LOG[0], german, german)

@@ -1,7 +1,9 @@
 """Source files as frames of strings; what cannot be read is named with its file and place."""
 
+import csv
 import gzip
 import io
+import json
 import zlib
 from pathlib import Path
 
@@ -43,15 +45,55 @@ def read_csv(path: Path, columns: tuple[str, ...] = (), separator: str | None = 
     """
     data = read_bytes(path)
     header = data.partition(b"\n")[0]
+    separator = separator or ("\t" if b"\t" in header else ",")
     try:
-        frame = pl.read_csv(
-            io.BytesIO(data), separator=separator or ("\t" if b"\t" in header else ","), infer_schema=False
-        )
+        frame = pl.read_csv(io.BytesIO(data), separator=separator, infer_schema=False)
     except pl.exceptions.PolarsError as error:
-        decode(data, path, "utf-8")
-        raise SchemaError(f"{path} is no table of comma- or tab-separated values: {error}; correct the file") from error
+        found = _broken_row(decode(data, path, "utf-8"), separator) or str(error).partition("\n")[0]
+        raise SchemaError(f"{path} is no table of comma- or tab-separated values: {found}; correct the file") from error
     need_columns(frame, columns, path)
     return frame.with_row_index("_row")
+
+
+def read_json_lines(path: Path) -> pl.DataFrame:
+    """A file with a JSON object in each line, plain or gzip, plus `_row`, the 0-based object.
+
+    Raises:
+        SchemaError: the file cannot be read, or a line is no JSON object.
+    """
+    data = read_bytes(path)
+    try:
+        return pl.read_ndjson(data, infer_schema_length=None).with_row_index("_row")
+    except pl.exceptions.PolarsError as error:
+        found = _broken_line(data) or str(error).partition("\n")[0]
+        raise SchemaError(f"{path} cannot be read as JSON lines: {found}; correct the file") from error
+
+
+def _broken_row(text: str, separator: str) -> str | None:
+    """What is wrong with the first row that has more fields than the header, or quotes that do not end."""
+    rows = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+    width = begins = 0
+    try:
+        for row in rows:
+            width = width or len(row)
+            if len(row) > width:
+                return f"line {rows.line_num} holds {len(row)} fields, the header {width}"
+            begins = rows.line_num
+    except csv.Error as error:
+        return f"the row that begins in line {begins + 1} cannot be read ({error}), see its quotes"
+    return None
+
+
+def _broken_line(data: bytes) -> str | None:
+    """What is wrong with the first line that is no JSON object."""
+    for number, line in enumerate(data.split(b"\n"), 1):
+        try:
+            found = json.loads(line) if line.strip() else {}
+        except ValueError as error:
+            return f"line {number}: {error}"
+        if not isinstance(found, dict):
+            return f"line {number} holds JSON {type(found).__name__}, expected an object"
+    return None
 
 
 def need_columns(frame: pl.DataFrame, columns: tuple[str, ...], path: Path) -> None:

@@ -13,7 +13,7 @@ import polars as pl
 from penstock.data.dataset import Dataset
 from penstock.data.foreign import read_foreign
 from penstock.data.importers.assembly import assemble
-from penstock.data.importers.files import need_columns, read_bytes, read_csv
+from penstock.data.importers.files import need_columns, read_csv, read_json_lines
 from penstock.data.importers.reconciliation import Reconciliation, sift
 from penstock.data.importers.times import read_times
 from penstock.errors import SchemaError
@@ -70,11 +70,9 @@ def _read(path: Path) -> pl.DataFrame:
         if name.endswith(".parquet"):
             return read_foreign(path.read_bytes(), str(path)).with_row_index("_row")
         if name.endswith((".jsonl", ".ndjson")):
-            return pl.read_ndjson(read_bytes(path), infer_schema_length=None).with_row_index("_row")
+            return read_json_lines(path)
     except OSError as error:
         raise SchemaError(f"{path} cannot be read ({error.strerror}); give the file's place") from error
-    except pl.exceptions.PolarsError as error:
-        raise SchemaError(f"{path} cannot be read as {name.rpartition('.')[2]}: {error}; correct the file") from error
     raise SchemaError(f"{path} ends in {path.suffix or 'nothing'}, expected .csv, .tsv, .parquet, .jsonl or .ndjson")
 
 
