@@ -82,6 +82,8 @@ def test_a_refusal(open_page: Open, site: Site) -> None:
     page.get_by_role("button", name="Reject").click()
     page.get_by_text("was rejected and never serves").wait_for()
     page.get_by_text("Nobody waits.").wait_for()
+    order = page.locator("main h2").all_inner_texts()
+    assert order.index("Waits for a decision") < order.index("Fresh against stale"), "what was said stays in sight"
     assert site.bench.registry.version("3").status == "rejected"
     assert site.bench.registry.champion_pointer().number == "1"
     keep(page, "rejected")

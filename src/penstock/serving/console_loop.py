@@ -148,7 +148,12 @@ def _steps(conn: sa.Connection, environment: str) -> list[Step]:
         return []
     learned = min(row.ended_at or row.at, row.at)
     marks = [float(accepted), row.created_at, row.started_at, learned, row.at]
-    names = ("gathered in the journal", "validated", "learned, exported, judged", "waited for a decision")
+    names = (
+        "gathered in the journal",
+        "waited for a round, validated",
+        "learned, exported, judged",
+        "waited for a decision",
+    )
     return [
         Step(name=name, seconds=round(max(0.0, (end - begin) / 1e6), 3))
         for name, begin, end in zip(names, marks, marks[1:], strict=False)

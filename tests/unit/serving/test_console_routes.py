@@ -59,7 +59,7 @@ def test_freshness_is_told_by_its_steps(client: TestClient) -> None:
     steps = [(step["name"], step["seconds"]) for step in loop["freshness"]["steps"]]
     assert steps == [
         ("gathered in the journal", 100.0),
-        ("validated", 10.0),
+        ("waited for a round, validated", 10.0),
         ("learned, exported, judged", 30.0),
         ("waited for a decision", 20.0),
     ]

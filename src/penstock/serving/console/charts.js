@@ -51,7 +51,7 @@ export function lineChart({ title, across, labels, series, markers = [], limit =
       svg.append(shape("line", { class: "marker", x1: x(one.at), x2: x(one.at), y1: PAD.top - 4, y2: bottom }), shape("path", { class: `flag ${one.style || ""}`, d: `M${across} ${PAD.top - 10}l5 5-5 5-5-5z` }));
     }
     if (limit) svg.append(shape("line", { class: "limit", x1: PAD.left, x2: right, y1: y(limit.y), y2: y(limit.y) }), label(limit.text, right, y(limit.y) - 5, "end", "tick limit-text"));
-    for (const one of series) {
+    for (const one of [...series].reverse()) { // the first one on top
       const places = one.points.map((point, place) => (point ? place : -1)).filter((place) => place >= 0);
       for (const place of places) {
         const point = one.points[place];

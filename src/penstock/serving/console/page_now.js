@@ -23,7 +23,7 @@ export function mount(root) {
     drawChampion(parts.champion, status);
     drawFreshness(parts.freshness, loop);
     drawWaiting(parts.waiting, challengers, status.champion, say, refresh.bind(null, status));
-    const place = challengers.length ? overview.previousElementSibling : overview; // what waits comes first
+    const place = challengers.length || parts.message.textContent ? overview.previousElementSibling : overview; // what waits comes first, and what was just decided
     if (waiting.previousElementSibling !== place) place.after(waiting);
     drawCurve(parts.curve, loop);
     drawRounds(parts.rounds, status, loop.stages);
