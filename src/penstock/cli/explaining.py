@@ -62,6 +62,8 @@ def _show(screen: Screen, told: dict[str, Any]) -> None:
     screen.table(["when (UTC)", "what", "item", "title"], past, "The past it was ranked by, newest first")
     if "influence" in told:
         _show_influence(screen, told)
+    if "not_measured" in told:
+        screen.line(f"what of the past moved the scores cannot be measured: {told['not_measured']}")
     for one in told["followed"]:
         screen.line(f"then: {one['kind']} of {one['item_id']} at {one['at']}")
 

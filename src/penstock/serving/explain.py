@@ -43,12 +43,13 @@ def explain(
     """Everything that is known of one answer, as one plain dict.
 
     Args:
-        influence: also measure what of the past moved the scores; loads the bundle, which takes seconds.
+        influence: also measure what of the past moved the scores; loads the bundle, which takes seconds. Where the
+            bundle is not kept any more, `not_measured` says so instead.
         load: brings up a verified bundle.
 
     Raises:
         DataError: no answer of that id is kept.
-        RegistryError, BundleError: its version, report or bundle is gone or altered.
+        RegistryError, BundleError: its version or report is gone or altered, or its bundle is not whole.
     """
     answered = find_answer(state, request_id)
     if answered is None:
@@ -68,8 +69,15 @@ def explain(
         "followed": _followed(state, answered),
     }
     if influence and answered.body.get("items"):
-        told |= _influence(state, load(registry.bundle_dir(version)), answered, catalogue)
+        told |= _measured(state, registry.bundle_dir(version), load, answered, catalogue)
     return told
+
+
+def _measured(state: State, bundle: Path, load: Load, answered: Answered, titles: dict[str, str]) -> dict[str, Any]:
+    if not bundle.is_dir():
+        why = f"version {answered.version}'s bundle is not kept any more (registry.keep_served, keep_unserved)"
+        return {"not_measured": why}
+    return _influence(state, load(bundle), answered, titles)
 
 
 def _request(answered: Answered, titles: dict[str, str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """An answer explained: as of its moment, whatever happened since."""
 
+import shutil
 from datetime import timedelta
 from typing import Any
 
@@ -102,6 +103,16 @@ def test_the_influence_is_the_difference_that_leaving_an_item_out_makes(whole: W
         assert np.allclose([left_out["changes"][item] for item in items], by_hand)
     features = found["features"][items[0]]
     assert features["history_size"] == pytest.approx(np.log1p(3), abs=1e-3)
+
+
+def test_an_answer_outlives_the_bundle_that_made_it(whole: Whole, asked: str) -> None:
+    shutil.rmtree(whole.registry.bundle_dir(whole.registry.version("1")))
+    found = told(whole, asked)
+    assert "influence" not in found
+    assert found["not_measured"].startswith("version 1's bundle is not kept any more")
+    assert found["decision"]["approver"] == "Ada"
+    assert [one["item_id"] for one in found["history"]] == list(ITEMS)
+    assert whole.client.get(f"/v1/requests/{asked}?influence=true").status_code == 200
 
 
 def test_a_past_that_came_with_the_request_is_explained_too(whole: Whole, asked: str) -> None:
