@@ -81,7 +81,12 @@ def console_routes(runtime: Runtime, settings: Settings) -> APIRouter:
             raise Problematic(404, "unknown_version", str(error)) from error
         return answer(request, detail=detail)
 
-    @router.get("/v1/console/compare", response_model=Comparison, summary="One user's list from several versions")
+    @router.get(
+        "/v1/console/compare",
+        response_model=Comparison,
+        summary="One user's list from several versions",
+        responses={410: {"model": api.Failure, "description": "a version's bundle is not kept any more"}},
+    )
     def show_comparison(
         request: Request,
         versions: Annotated[str, Query(pattern=r"^[0-9]{1,9}(,[0-9]{1,9})*$", description="numbers by commas")],
