@@ -5,7 +5,8 @@ import { itemList } from "./lists.js";
 import { labelForm } from "./page_label.js";
 
 export const title = "Try it";
-const TOP = 10, LATELY = 5;
+const TOP = 10, LATELY = 5, KEPT_MS = 900;
+const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 let remembered = { user: "", query: "", other: "" };
 const offered = new Map(); // a pseudonym's beginning, as it stands in the field, and the pseudonym
 
@@ -32,7 +33,7 @@ export function mount(root) {
     const body = { k: TOP, filters: { exclude_seen: unseen.checked } };
     if (remembered.user) body.user_id = asking();
     if (remembered.query) body.query = remembered.query;
-    return { ...(await call("/v1/recommendations", body)), user: body.user_id, query: body.query };
+    return { ...(await call("/v1/recommendations", body)), user: body.user_id, query: body.query, at: performance.now() };
   }
 
   async function compared(answer) {
@@ -80,12 +81,13 @@ export function mount(root) {
     } catch (error) { say(error.message, true); }
   }
 
-  // An answer is kept a second after it was given: asks again until it is there.
-  async function explained(request_id, influence, tries = 5) {
-    try { return (await call(`/v1/requests/${encodeURIComponent(request_id)}?influence=${influence}`)).explanation; } catch (error) {
+  // An answer is kept a moment after it was given: waits for that, and asks again where it took longer.
+  async function explained(answer, influence, tries = 5) {
+    await pause(Math.max(0, answer.at + KEPT_MS - performance.now()));
+    try { return (await call(`/v1/requests/${encodeURIComponent(answer.request_id)}?influence=${influence}`)).explanation; } catch (error) {
       if (error.status !== 404 || tries === 1) throw error;
-      await new Promise((resolve) => { setTimeout(resolve, 1000); });
-      return explained(request_id, influence, tries - 1);
+      await pause(KEPT_MS);
+      return explained(answer, influence, tries - 1);
     }
   }
 
@@ -94,7 +96,7 @@ export function mount(root) {
     const asked = shown;
     past.hidden = true;
     if (!asked.known_user) return;
-    const { history } = await explained(asked.request_id, false).catch((error) => { if (error.status !== 404) throw error; return { history: [] }; });
+    const { history } = await explained(asked, false).catch((error) => { if (error.status !== 404) throw error; return { history: [] }; });
     if (shown !== asked || !history.length) return;
     const lately = history.slice(-LATELY).reverse().map((one) => `${one.title || one.item_id} (${one.kind})`);
     past.textContent = `Their past, newest first: ${lately.join(" · ")}${history.length > LATELY ? ` and ${history.length - LATELY} more` : ""}.`;
@@ -107,7 +109,7 @@ export function mount(root) {
     explain.disabled = true;
     say("Scoring again with each family of features and each past item left out; this takes some seconds…");
     try {
-      const { influence, parts } = await explained(asked.request_id, true);
+      const { influence, parts } = await explained(asked, true);
       if (shown !== asked) return;
       const moved = (item) => (influence ? influence.items : []).map((one) => ({ ...one, by: one.changes[item.item_id] || 0 })).filter((one) => Math.abs(one.by) > 1e-4).sort((a, b) => Math.abs(b.by) - Math.abs(a.by)).slice(0, 3);
       asked.items = asked.items.map((item) => ({ ...item, parts: (parts || {})[item.item_id], past: moved(item).map((one) => ({ item_id: one.item_id, title: one.title, because: `${one.by > 0 ? "raises" : "lowers"} its score by ${Math.abs(one.by).toFixed(3)}` })) }));
