@@ -44,7 +44,8 @@ def erase(output: Output, user: str, reason: str, actor: str | None) -> Answer:
             screen.line(f"version {done.serving} learned from the user and serves: let another serve, then erase again")
         if done.rows.events:
             screen.line(
-                "a service that runs still knows the user, and keeps that with answers: restart it, erase again"
+                "a service that runs forgets the user within seconds; were they there just now, erase again: "
+                "an answer of that moment holds their history"
             )
         for path in done.left:
             screen.line(f"left: {path}")

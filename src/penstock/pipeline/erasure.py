@@ -31,7 +31,7 @@ from penstock.inference.bundle import MANIFEST
 from penstock.pipeline.batch import ARTIFACTS
 from penstock.pipeline.ledger import round_lease
 from penstock.registry.approvals import reject
-from penstock.registry.audit import append
+from penstock.registry.audit import ERASE, append
 from penstock.registry.store import Registry
 from penstock.registry.versions import Version
 from penstock.settings import Settings
@@ -199,7 +199,7 @@ def _note(state: State, done: Erasure, actor: str, reason: str) -> None:
     """What was done, without the user's names."""
     details: dict[str, Any] = asdict(done) | {"reason": reason, "removed": len(done.removed), "left": len(done.left)}
     with state.write() as conn:
-        append(conn, actor, "erase", f"erasure:{done.id}", details, datetime.now(UTC))
+        append(conn, actor, ERASE, f"erasure:{done.id}", details, datetime.now(UTC))
 
 
 def _databases(settings: Settings) -> list[Path]:

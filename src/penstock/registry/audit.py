@@ -18,6 +18,8 @@ from penstock.data.state import State
 from penstock.registry.tables import audit, from_micros, to_micros
 
 GENESIS = "0" * 64
+ERASE = "erase"
+LAST_ERASURE = sa.select(sa.func.coalesce(sa.func.max(audit.c.seq), 0)).where(audit.c.action == ERASE)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ class AuditVerdict:
     entries: int
     broken_at: int | None
     reason: str
+
+
+def last_erasure(state: State) -> int:
+    """The number of the last entry of an erased user, 0 where none was erased."""
+    with state.read() as conn:
+        return int(conn.execute(LAST_ERASURE).scalar_one())
 
 
 def append(

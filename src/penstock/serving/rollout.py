@@ -137,7 +137,8 @@ class Rollouts:
         if rollout is None:
             self._active = None
             return
-        if self._active is None or self._active[0].id != rollout.id:
+        active = self._active
+        if active is None or active[0].id != rollout.id or self.runtime.knows_erased(active[1]):
             self._load(rollout, now)
         active = self._active
         if active is None:

@@ -60,6 +60,7 @@ class Runtime:
         posted: items that came in through the service, None where none can.
         ends: the last numbers of the journal and of whatever else the poller follows, whoever wrote them (data.ends);
             None where only the poller looks.
+        erased: the number of the last erasure of a user; a version brought up before it is brought up anew.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Runtime:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         posted: PostedLike | None = None,
         ends: Callable[[], tuple[int, ...]] | None = None,
+        erased: Callable[[], int] = lambda: 0,
     ) -> None:
         self.registry: Any = registry
         self.posted = posted
@@ -83,7 +85,7 @@ class Runtime:
         self.poll_error: str | None = None
         self._load, self._poll_s = load, poll_s
         self._served: Served | None = None
-        self._ends, self._others = ends, list[int]()
+        self._ends, self._others, self._erased = ends, list[int](), erased
         self._polling, self._stop, self._wake = threading.Lock(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._floor: tuple[datetime, int] | None = None
@@ -178,9 +180,14 @@ class Runtime:
             if served is not None:
                 self._learn_items(served)
                 self.follow(served)
-            if pointer is None or self._is_known(pointer[0], pointer[1]):
+            if pointer is None:
                 return False
             number, digest, folder = pointer
+            if self._is_known(number, digest):
+                if served is None or not self.knows_erased(served):
+                    return False
+                number, digest, folder = served.version, served.digest, served.folder
+                served.erasure = self._erased()  # tried once: what does not load now will not load in a moment
             try:
                 self._switch(number, digest, Path(folder))
             except (PenstockError, OSError, RuntimeError, ValueError, MemoryError) as error:
@@ -227,6 +234,10 @@ class Runtime:
             return True
         return failure is not None and (failure.version, failure.digest) == (number, digest)
 
+    def knows_erased(self, served: Served) -> bool:
+        """Whether a user was erased since a version was brought up: it may hold their history."""
+        return served.erasure < self._erased()
+
     def bring_up(self, number: str, digest: str, folder: Path) -> Served:
         """Load a version beside the one that serves, up to date with the journal; it answers nobody by itself.
 
@@ -239,7 +250,7 @@ class Runtime:
                 f"{folder} holds bundle {scorer.digest[:12]}, the registry expects {digest[:12]} for version {number}; "
                 "register the bundle again"
             )
-        fresh = Served(number, digest, scorer, self.clock())
+        fresh = Served(number, digest, scorer, self.clock(), folder, self._erased())
         self._learn_items(fresh)
         self._replay(fresh)
         fresh.loaded_seq = fresh.seq

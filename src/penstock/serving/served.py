@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,17 @@ from penstock.serving.rules import JudgedItems
 class Served:
     """One loaded version. Hold `lock` while using `scorer`; `following` is the runtime's own, taken before it.
 
-    `seq`, `items_seq`: the last journal entry and the last posted item it has seen; `loaded_seq`: the last entry before
-    it began to answer; `judged`: what the business rules say of its items, None until a policy asks.
+    `folder`: its bundle; `erasure`: the last erased user that it does not know any more; `seq`, `items_seq`: the last
+    journal entry and the last posted item it has seen; `loaded_seq`: the last entry before it began to answer;
+    `judged`: what the business rules say of its items, None until a policy asks.
     """
 
     version: str
     digest: str
     scorer: ScorerLike
     loaded_at: datetime
+    folder: Path = Path()
+    erasure: int = 0
     seq: int = 0
     loaded_seq: int = 0
     items_seq: int = 0
