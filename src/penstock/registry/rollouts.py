@@ -195,6 +195,27 @@ def record(state: State, rollout_id: int, exposed: Sequence[Exposure]) -> None:
             conn.execute(sa.insert(exposures), rows)
 
 
+def drop_earlier(state: State, environment: str) -> int:
+    """Delete some of the answers of rollouts before the last one, of which nobody can ask any more; how many.
+
+    Some at a time, because events wait for whoever writes.
+    """
+    with state.read() as conn:
+        if conn.execute(EARLIER, {"of": environment, "some": 1}).scalar_one_or_none() is None:
+            return 0
+    with state.write() as conn:
+        gone = conn.execute(EARLIER, {"of": environment, "some": DROPPED}).scalars().all()
+        return conn.execute(sa.delete(exposures).where(exposures.c.request_id.in_(gone))).rowcount
+
+
+DROPPED = 2_000
+_last = sa.select(sa.func.max(rollouts.c.id)).where(rollouts.c.environment == sa.bindparam("of")).scalar_subquery()
+EARLIER = (
+    sa.select(exposures.c.request_id)
+    .join(rollouts, rollouts.c.id == exposures.c.rollout_id)
+    .where((rollouts.c.environment == sa.bindparam("of")) & (rollouts.c.id < _last))
+    .limit(sa.bindparam("some"))
+)
 RUNNING = (
     sa.select(rollouts)
     .where((rollouts.c.environment == sa.bindparam("of")) & rollouts.c.ended_at.is_(None))

@@ -20,7 +20,7 @@ def rollout_routes(runtime: Runtime, rollouts: Rollouts) -> APIRouter:
         rollout = rollouts.latest()
         found: dict[str, Any] | None = None
         if rollout is not None:
-            found = rollouts.results(rollout, runtime.clock()).to_json()
+            found = rollouts.standing(rollout, runtime.clock()).to_json()
             found["shadows_dropped"] = rollouts.counts["shadow", "dropped"]
         return json_answer(named(request, runtime.served) | {"rollout": found, "error": rollouts.error})
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from serving_fakes import NOW, event
 from whole_bench import Whole
@@ -17,8 +18,9 @@ from penstock.errors import RegistryError
 from penstock.evaluation.off_policy import OffPolicyRules, estimate, predict_rewards
 from penstock.registry import audit
 from penstock.registry.promotion import approve, promote
-from penstock.registry.rollout_results import answered, placements
-from penstock.registry.rollouts import Exposure, Rollout, latest, record, running, start, stop
+from penstock.registry.rollout_results import answered, placements, results
+from penstock.registry.rollouts import Exposure, Rollout, exposures, latest, record, running, start, stop
+from penstock.serving import rollout as rollout_module
 from penstock.serving.app import create_app
 from penstock.serving.rollout import Rollouts
 from penstock.settings import Settings
@@ -58,11 +60,13 @@ class Stage:
         self.rollouts.flush()
         found = latest(self.whole.state, self.settings.registry.environment)
         assert found is not None
-        return self.rollouts.results(found, now)
+        own = self.rollouts
+        return results(self.whole.state, found, own.settings, own.positive_kinds, now)
 
 
 @pytest.fixture
-def stage(whole: Whole) -> Iterator[Stage]:
+def stage(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    monkeypatch.setattr(rollout_module, "REST", 0.0)
     settings = whole.settings.override(
         {"rollout.min_requests": 10, "rollout.resamples": 200, "rollout.check_s": 0, "rollout.confidence": 0.95}
     )
@@ -280,3 +284,52 @@ def test_the_threads_take_a_rollout_up_and_write_what_was_answered_also_in_the_s
         assert begun.wait(60)
         threading.Timer(0.3, ranked.set).start()
     assert [arm.requests for arm in stage.results().arms] == [1, 1]
+
+
+def test_the_longer_it_takes_to_read_a_rollout_the_less_often_it_is_read(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout, now_s, reads = stage.begin("shadow"), [0.0], [0]
+
+    class Clock:
+        perf_counter = time.perf_counter
+
+        @staticmethod
+        def monotonic() -> float:
+            return now_s[0]
+
+    def slow(*arguments: Any) -> Any:
+        now_s[0] += 3.0
+        reads[0] += 1
+        return results(*arguments)
+
+    monkeypatch.setattr(rollout_module, "REST", 19.0)
+    monkeypatch.setattr(rollout_module, "time", Clock)
+    monkeypatch.setattr(rollout_module, "results", slow)
+    own = Rollouts(stage.whole.runtime, stage.settings)
+    for _ in range(80):
+        own.standing(rollout, NOW)
+        now_s[0] += 1.2
+    assert reads[0] == 2, "three seconds of reading, then fifty-seven of rest"
+
+
+def test_answers_of_earlier_rollouts_are_dropped_some_at_a_time(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.registry import rollouts as registry_module
+
+    def kept() -> dict[int, int]:
+        counted = sa.select(exposures.c.rollout_id, sa.func.count()).group_by(exposures.c.rollout_id)
+        with stage.whole.state.read() as conn:
+            return {row[0]: row[1] for row in conn.execute(counted)}
+
+    monkeypatch.setattr(registry_module, "DROPPED", 30)
+    first = stage.begin("shadow")
+    fill(stage, first, {"champion": 0.1, "challenger": 0.1}, requests=50)
+    stop(stage.whole.state, first.environment, "Ada", "seen enough", NOW)
+    stage.rollouts.look(NOW)
+    assert kept() == {first.id: 50}, "the last one can still be asked for"
+    second = stage.begin("shadow")
+    fill(stage, second, {"champion": 0.1, "challenger": 0.1}, requests=40, seed=2)
+    assert kept() == {first.id: 20, second.id: 40}
+    stage.rollouts.look(NOW)
+    stage.rollouts.look(NOW)
+    assert kept() == {second.id: 40}
