@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.pipeline.replay import Played
 
 DEFAULT_RATE = 5.0
+ASKED, NOT_FOUND = 5, 404
 
 
 @command(
@@ -62,6 +64,8 @@ def replay(
     interrupted = False
     with httpx.Client(base_url=address, timeout=10, headers=headers) as client, progress() as advance:
         _need_service(client, address)
+        if clicks == "log":
+            _need_known_items(client, data.events["item_id"].unique(maintain_order=True).to_list())
         tastes = Tastes(data.events, data.catalogue, settings.seed) if clicks == "simulated" else None
         player = Player(client, tastes)
         try:
@@ -87,6 +91,17 @@ def _need_service(client: "httpx.Client", address: str) -> None:
         ) from error
     if not ready.is_success:
         raise PenstockError(f"the service at {address} is not ready: {ready.text[:200]}; promote a version first")
+
+
+def _need_known_items(client: "httpx.Client", items: list[str]) -> None:
+    """A log of other items than the service has would fill the journal with events that nobody can learn from."""
+    asked = items[:: -(-len(items) // ASKED)]
+    found = [client.get(f"/v1/items/{quote(item, safe='')}/similar", params={"k": 1}).status_code for item in asked]
+    if set(found) == {NOT_FOUND}:
+        raise PenstockError(
+            f"the service knows none of {len(asked)} items of this log, {asked[0]!a} for one, so nothing could be "
+            "learned from its clicks; replay the log that the service learned from, or --clicks simulated"
+        )
 
 
 def _live(played: "Played") -> str:

@@ -1,15 +1,19 @@
 import json
 import socket
 from pathlib import Path
+from urllib.parse import unquote
 
+import httpx
 import pytest
 from click.testing import CliRunner
 from console_bench import EVIL, make, with_a_past
 
 from penstock.cli import main
+from penstock.cli.replay import _need_known_items
 from penstock.cli.screen import rate
 from penstock.data.dataset import write_dataset
 from penstock.data.simulate import simulate
+from penstock.errors import PenstockError
 from penstock.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
@@ -63,3 +67,22 @@ def test_replay_goes_at_one_pace() -> None:
 @pytest.mark.parametrize(("per_s", "text"), [(0.05, "3.0/min"), (2.5, "2.5/s"), (12_345.0, "12,345/s")])
 def test_rates_as_one_says_them(per_s: float, text: str) -> None:
     assert rate(per_s) == text
+
+
+@pytest.mark.parametrize(("known", "refused"), [((), True), (("i/7",), False)])
+def test_a_log_of_items_that_the_service_does_not_know_is_not_replayed(known: tuple[str, ...], refused: bool) -> None:
+    asked: list[str] = []
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        item = unquote(request.url.raw_path.decode().split("/")[3])
+        asked.append(item)
+        return httpx.Response(200 if item in known else 404)
+
+    items = [f"i/{number}" for number in range(9)] if refused else ["i/7", "i/8"]
+    with httpx.Client(base_url="http://localhost", transport=httpx.MockTransport(answered)) as client:
+        if refused:
+            with pytest.raises(PenstockError, match="knows none of 5 items"):
+                _need_known_items(client, items)
+        else:
+            _need_known_items(client, items)
+    assert set(asked) <= set(items)
