@@ -130,6 +130,7 @@ def make(root: Path, mlflow: Path, clock: Callable[[], datetime] = lambda: NOW) 
             "registry.tracking_uri": f"sqlite:///{root}/mlflow.db",
             "registry.artifacts": str(root / "artifacts"),
             "promotion.policy": "manual",
+            "rollout.check_s": 0,
         }
     )
     state = open_state(settings.state.url)

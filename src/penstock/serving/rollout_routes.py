@@ -22,6 +22,7 @@ def rollout_routes(runtime: Runtime, rollouts: Rollouts) -> APIRouter:
         if rollout is not None:
             found = rollouts.standing(rollout, runtime.clock()).to_json()
             found["shadows_dropped"] = rollouts.counts["shadow", "dropped"]
+            found |= rollouts.settings.model_dump(include={"confidence", "click_window_s", "min_requests"})
         return json_answer(named(request, runtime.served) | {"rollout": found, "error": rollouts.error})
 
     return router

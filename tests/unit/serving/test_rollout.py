@@ -124,6 +124,8 @@ def test_choices_count_for_the_arm_that_answered_and_within_the_window(stage: St
     shown = stage.client.get("/v1/rollout").json()["rollout"]
     assert (shown["rollout"]["number"], shown["rollout"]["mode"]) == (stage.challenger, "canary")
     assert [arm["name"] for arm in shown["arms"]] == ["champion", "challenger"]
+    rules = {name: shown[name] for name in ("confidence", "click_window_s", "min_requests")}
+    assert rules == {"confidence": 0.95, "click_window_s": 1800, "min_requests": 10}, "what its figures are judged by"
 
 
 def fill(stage: Stage, rollout: Any, clicked: dict[str, float], requests: int = 400, seed: int = 1) -> None:

@@ -98,3 +98,14 @@ export function stack(parts, words) {
   const bar = make("div", { className: "stack", "aria-hidden": "true" }, ...parts.map((part, place) => { const piece = make("span", { className: `t${place % TONES}` }); piece.style.flex = String(Math.max(part.seconds / total, 0.004)); return piece; }));
   return [bar, make("ul", { className: "legend" }, ...parts.map((part, place) => make("li", {}, make("i", { className: `t${place % TONES}` }), `${part.name} ${words(part.seconds)}`)))];
 }
+
+// A measured value with its interval on one line that spans all of `within`: one look instead of three numbers.
+// edge: a threshold, the side of it that passes shaded.
+export function interval({ low, high, observed }, within, edge = null, above = true) {
+  const known = within.filter((value) => value !== null), from = Math.min(...known), width = Math.max(...known) - from || 1;
+  const x = (value) => 6 + (108 * (value - from)) / width, limit = edge === null ? null : x(edge);
+  return shape("svg", { viewBox: "0 0 120 16", width: 120, height: 16, class: "picture", "aria-hidden": "true" },
+    limit === null ? null : shape("rect", { x: above ? limit : 0, y: 1, width: above ? 120 - limit : limit, height: 14, rx: 2, class: "allowed" }),
+    shape("line", { x1: x(low), x2: x(high), y1: 8, y2: 8, class: "range" }), shape("circle", { cx: x(observed), cy: 8, r: 3.2, class: "point" }),
+    limit === null ? null : shape("line", { x1: limit, x2: limit, y1: 1, y2: 15, class: "edge" }));
+}

@@ -1,33 +1,23 @@
 // Gates: a table with each interval drawn beside its threshold, and the form that approves or rejects.
 import { call } from "./api.js";
-import { clock, figure, make, shape, short, table, text, verdict } from "./dom.js";
+import { interval } from "./charts.js";
+import { clock, figure, make, short, table, text, verdict } from "./dom.js";
 import { allowed, signature } from "./session.js";
-
-// The interval on a line, the side of the threshold that passes shaded: one look instead of three numbers.
-function picture(gate) {
-  const values = [gate.low, gate.high, gate.threshold, gate.observed].filter((value) => value !== null);
-  const from = Math.min(...values), width = Math.max(...values) - from || 1, x = (value) => 6 + (108 * (value - from)) / width;
-  const edge = x(gate.threshold), above = gate.comparison === ">=";
-  return shape("svg", { viewBox: "0 0 120 16", width: 120, height: 16, class: "picture", "aria-hidden": "true" },
-    shape("rect", { x: above ? edge : 0, y: 1, width: above ? 120 - edge : edge, height: 14, rx: 2, class: "allowed" }),
-    shape("line", { x1: x(gate.low), x2: x(gate.high), y1: 8, y2: 8, class: "range" }), shape("circle", { cx: x(gate.observed), cy: 8, r: 3.2, class: "point" }),
-    shape("line", { x1: edge, x2: edge, y1: 1, y2: 15, class: "edge" }));
-}
 
 function row(gate) {
   const measured = gate.low !== null && gate.high !== null && gate.observed !== null;
-  const interval = measured ? make("span", {}, `${figure(gate.low)} … ${figure(gate.high)}`, picture(gate)) : "";
+  const shown = measured ? make("span", {}, `${figure(gate.low)} … ${figure(gate.high)}`, interval(gate, [gate.low, gate.high, gate.threshold, gate.observed], gate.threshold, gate.comparison === ">=")) : "";
   return make("tr", {},
     make("th", { scope: "row" }, gate.name.replaceAll("_", " "), gate.slice && gate.slice !== "all" ? text("small", ` ${gate.slice}`, "dim") : null, gate.metric ? text("small", ` ${gate.metric}`, "dim") : null),
     make("td", {}, verdict(gate.passed ? "passed" : "refused", gate.passed ? "pass" : "fail")),
     make("td", { className: "number", "data-name": "observed", textContent: figure(gate.observed) }),
-    make("td", { className: "number", "data-name": measured ? "interval" : null }, interval),
+    make("td", { className: "number", "data-name": measured ? "interval" : null }, shown),
     make("td", { className: "number", "data-name": "threshold", textContent: `${gate.comparison === ">=" ? "≥" : "≤"} ${figure(gate.threshold)}` }),
     make("td", { className: "detail", textContent: gate.detail }));
 }
 
 export function gateTable(gates, caption) {
-  return table(caption, ["Gate", "Verdict", { name: "Observed", number: true }, { name: "Interval", number: true }, { name: "Threshold", number: true }, "Detail"], [...gates].sort((a, b) => a.passed - b.passed).map(row), "gates"); // what refused comes first
+  return table(caption, ["Gate", "Verdict", { name: "Observed", number: true }, { name: "Interval", number: true }, { name: "Threshold", number: true }, "Detail"], [...gates].sort((a, b) => a.passed - b.passed).map(row), "folding"); // what refused comes first
 }
 
 export function gateSummary(gates) {

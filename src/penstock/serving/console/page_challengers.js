@@ -1,9 +1,10 @@
-// Challengers: what waits, every version, and one version whole: gates, slices, lists side by side, curves, lineage.
+// Challengers: the rollout, what waits, every version, and one version whole: gates, slices, lists side by side, curves, lineage.
 import { call, query } from "./api.js";
 import { lineChart, stack } from "./charts.js";
 import { clock, count, fact, figure, fill, make, panel, person, short, span, table, text, unchanged, verdict, version, when } from "./dom.js";
 import { challengerCard, decisionForm, gateSummary, gateTable, rollbackForm } from "./gates.js";
 import { itemList } from "./lists.js";
+import { rolloutPanel } from "./rollout.js";
 
 export const title = "Challengers";
 const LOOK = { champion: "pass", challenger: "wait", refused: "fail", rejected: "fail", retired: "idle" };
@@ -13,11 +14,12 @@ export function mount(root, [number]) {
 }
 
 function mountAll(root) {
-  const waiting = make("div"), all = make("div"), message = make("p", { className: "message", role: "status", "aria-live": "polite" });
+  const waiting = make("div"), all = make("div"), message = make("p", { className: "message", role: "status", "aria-live": "polite" }), rollout = rolloutPanel();
   const say = (words, bad = false) => { message.textContent = words; message.classList.toggle("bad", bad); };
-  fill(root, make("h1", { className: "hidden-title", textContent: "Challengers", tabIndex: -1 }), panel("Waits for a decision", message, waiting), panel("Every version", all));
+  fill(root, make("h1", { className: "hidden-title", textContent: "Challengers", tabIndex: -1 }), rollout.place, panel("Waits for a decision", message, waiting), panel("Every version", all));
   const refresh = async () => {
-    const [{ challengers }, { versions }] = await Promise.all([call("/v1/challengers"), call("/v1/console/versions")]);
+    const [{ challengers }, { versions }, beside] = await Promise.all([call("/v1/challengers"), call("/v1/console/versions"), call("/v1/rollout")]);
+    rollout.draw(beside);
     if (!unchanged(waiting, challengers)) fill(waiting, ...(challengers.length ? challengers.map((one) => challengerCard(one, say, refresh)) : [text("p", "Nobody waits. A version that passes its gates appears here for a decision.", "dim")]));
     if (unchanged(all, versions)) return;
     const rows = versions.map((one) => make("tr", {}, make("th", { scope: "row" }, version(one.number)), make("td", {}, verdict(one.status, LOOK[one.status])),

@@ -3,6 +3,7 @@ import { call } from "./api.js";
 import { gauge, lineChart, stack } from "./charts.js";
 import { challengerCard } from "./gates.js";
 import { clock, count, fact, figure, fill, make, panel, short, span, table, text, unchanged, verdict, version, when } from "./dom.js";
+import { rolloutLink } from "./rollout.js";
 
 export const title = "Now";
 const OUTCOMES = ["promoted", "waiting", "refused", "quarantined", "failed", "skipped"];
@@ -17,10 +18,10 @@ export function mount(root) {
   fill(root, make("h1", { className: "hidden-title", textContent: "Now", tabIndex: -1 }), parts.failure, panel("The loop", parts.loop), overview, waiting, panel("Rounds", parts.rounds));
   const say = (words, bad = false) => { parts.message.textContent = words; parts.message.classList.toggle("bad", bad); };
   const refresh = async (status) => {
-    const [{ loop }, { challengers }] = await Promise.all([call("/v1/console/loop"), call("/v1/challengers")]);
+    const [{ loop }, { challengers }, { rollout }] = await Promise.all([call("/v1/console/loop"), call("/v1/challengers"), call("/v1/rollout")]);
     drawFailure(parts.failure, status.service);
     drawLoop(parts.loop, status, challengers);
-    drawChampion(parts.champion, status);
+    drawChampion(parts.champion, status, rolloutLink(rollout));
     drawFreshness(parts.freshness, loop);
     drawWaiting(parts.waiting, challengers, status.champion, say, refresh.bind(null, status));
     const place = challengers.length || parts.message.textContent ? overview.previousElementSibling : overview; // what waits comes first, and what was just decided
@@ -53,13 +54,13 @@ function drawLoop(box, status, challengers) {
     text("p", "every answer and every click goes back into the journal", "return"));
 }
 
-function drawChampion(box, status) {
+function drawChampion(box, status, beside) {
   const { champion, service } = status;
-  if (unchanged(box, [champion && champion.version, service.version, service.swapped, Math.round((champion ? champion.age_s : 0) / 5)])) return;
+  if (unchanged(box, [champion && champion.version, service.version, service.swapped, Math.round((champion ? champion.age_s : 0) / 5), beside && beside.textContent])) return;
   if (!champion) { fill(box, text("p", "No version was promoted yet.", "dim"), make("p", {}, "Send events to ", text("code", "POST /v1/events"), " or ", text("code", "penstock ingest"), ", then run ", text("code", "penstock round"), "; the first version waits here for your approval.")); return; }
   const loaded = service.version === champion.version ? `loaded ${span(service.loaded_s)} ago` : service.version ? `not yet: v${service.version} answers here` : "not loaded here";
   fill(box, make("div", { className: "champion" }, make("a", { className: "version", href: `#challengers/${champion.version}`, textContent: `v${champion.version}` }),
-    make("dl", { className: "facts" }, ...[["Its age", make("strong", { textContent: span(champion.age_s) })], ["Serving for", `${champion.since_s === null ? "–" : span(champion.since_s)}, ${loaded}`], ["Learned until", clock(champion.learned_until)],
+    make("dl", { className: "facts" }, ...[["Its age", make("strong", { textContent: span(champion.age_s) })], ["Serving for", `${champion.since_s === null ? "–" : span(champion.since_s)}, ${loaded}`], ["Learned until", clock(champion.learned_until)], ...(beside ? [["Beside it", beside]] : []),
       ["Made of", make("span", {}, "bundle ", text("code", short(champion.digest)), ", data ", text("code", short(champion.data_sha256)))]].map(([name, value]) => make("div", {}, text("dt", name), make("dd", {}, value))))));
 }
 
