@@ -7,6 +7,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from penstock.errors import DataError
 from penstock.features.staged import listening
 from penstock.serving import api
 from penstock.serving.answer_log import AnswerLog
@@ -41,11 +42,16 @@ class Recommender:
         self.policy, self.certain = policy, policy.without_dice()
 
     def answer_in_thread(self, request: Request, body: api.RecommendationRequest) -> Response:
-        """As `answer`, with what was accepted before by whichever process."""
+        """As `answer`, with what was accepted before by whichever process, items too."""
         seq = self.runtime.accepted_seq()
         if self.runtime.is_behind(seq):
             self.runtime.catch_up(seq)
-        return self.answer(request, body)
+        try:
+            return self.answer(request, body)
+        except DataError:
+            if not self.runtime.take_up_items():
+                raise
+            return self.answer(request, body)
 
     def answer(self, request: Request, body: api.RecommendationRequest) -> Response:
         """The response.
@@ -79,7 +85,12 @@ class Recommender:
             return None
         await self.until_current()
         await self.until_free()
-        return self.answer(request, body)
+        try:
+            return self.answer(request, body)
+        except DataError:
+            if self.runtime.lacks_items():
+                return None
+            raise
 
     def is_quick(self, body: api.RecommendationRequest) -> bool:
         """Whether the answer takes a millisecond or two, so that the event loop may make it.

@@ -75,6 +75,8 @@ def lookup_routes(runtime: Runtime, settings: ServiceSettings) -> APIRouter:
         check_k(k, settings)
         served = runtime.current()
         check_task(served, "rank")
+        if item_id not in served.scorer.state.row_of:
+            runtime.take_up_items()
         with served.lock:
             if item_id not in served.scorer.state.row_of:
                 raise Problematic(404, "unknown_item", f"version {served.version} knows no item {item_id!a}")

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 PAGE = 5_000
 AT_ONCE = 1_000
 """Journal entries that an answer waits for; a longer run of them, as an import is, comes in behind the answers."""
+ITEMS_AT_ONCE = 50
+"""The same of posted items, each of which is encoded."""
 
 
 class NotReady(PenstockError):
@@ -58,8 +60,8 @@ class Runtime:
         state, decisions: the state database and what carries a person's decision; for the routes, unused here.
         clock: the present, UTC.
         posted: items that came in through the service, None where none can.
-        ends: the last numbers of the journal and of whatever else the poller follows, whoever wrote them (data.ends);
-            None where only the poller looks.
+        ends: the last numbers of the journal, of the posted items and of whatever else the poller follows, whoever
+            wrote them (data.ends); None where only the poller looks.
         erased: the number of the last erasure of a user; a version brought up before it is brought up anew.
     """
 
@@ -146,6 +148,21 @@ class Runtime:
                 self.follow(served, seq)
         except StateError as error:
             self.poll_error = f"{type(error).__name__}: {error}"
+
+    def lacks_items(self) -> bool:
+        """Whether another process took in a few items that the served version does not know yet."""
+        served = self._served
+        if served is None or self._ends is None or self.posted is None:
+            return False
+        return served.items_seq < self._ends()[1] <= served.items_seq + ITEMS_AT_ONCE
+
+    def take_up_items(self) -> bool:
+        """Make the served version know them, before an item is called unknown; whether there were any."""
+        served = self._served
+        if served is None or not self.lacks_items():
+            return False
+        self._learn_items(served)
+        return True
 
     def take_in(self, items: list[dict[str, Any]]) -> int:
         """Keep new items durably, then make the served version know them. Returns how many were new."""

@@ -103,6 +103,37 @@ def test_an_item_that_one_took_is_soon_known_to_the_other(two: tuple[Whole, Runt
         until(lambda: "new" in runtime.current().scorer.state.row_of)
 
 
+NAMED: list[tuple[str, Bodies | None]] = [
+    ("/v1/recommendations", {"history": [{"item_id": "new"}], "k": 3}),
+    ("/v1/recommendations", {"user_id": "u1", "k": 3, "filters": {"category": ["blankets"]}}),
+    ("/v1/items/new/similar", None),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), NAMED, ids=["in a history", "by its category", "by its neighbours"])
+def test_an_item_that_one_took_is_not_unknown_to_the_other(
+    two: tuple[Whole, Runtime, TestClient], path: str, body: Bodies | None
+) -> None:
+    whole, _, client = two
+
+    def ask() -> int:
+        return (client.get(path) if body is None else client.post(path, json=body)).status_code
+
+    assert ask() in (404, 422)
+    PostedItems(whole.state).append([{"item_id": "new", "title": "Wool blanket", "category": "blankets"}], NOW)
+    assert ask() == 200
+
+
+def test_a_catalogue_that_one_took_is_not_waited_for(
+    two: tuple[Whole, Runtime, TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _, client = two
+    monkeypatch.setattr(runtime_module, "ITEMS_AT_ONCE", 5)
+    rows = [{"item_id": f"new-{number}", "title": "Wool blanket"} for number in range(6)]
+    PostedItems(whole.state).append(rows, NOW)
+    assert client.get("/v1/items/new-0/similar").status_code == 404
+
+
 def test_a_journal_that_cannot_be_read_holds_no_answer_up(
     two: tuple[Whole, Runtime, TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
