@@ -112,7 +112,7 @@ def open_runtime(settings: Settings, clock: Callable[[], datetime] = lambda: dat
     from penstock.data.posted_items import PostedItems
     from penstock.data.posted_items import table as posted_items
     from penstock.data.state import events, open_state
-    from penstock.registry.audit import last_erasure
+    from penstock.registry.audit import Erasures
     from penstock.registry.store import open_registry
     from penstock.registry.tables import audit, promotions
 
@@ -122,7 +122,7 @@ def open_runtime(settings: Settings, clock: Callable[[], datetime] = lambda: dat
     decisions = Decisions(registry, state)
     posted = PostedItems(state)
     ends = Ends(state, (events.c.seq, posted_items.c.seq, promotions.c.id, audit.c.seq)).read
-    erased, poll_s = partial(last_erasure, state), settings.service.poll_s
+    erased, poll_s = Erasures(state).last, settings.service.poll_s
     return Runtime(registry, journal, Scorer.load, poll_s, state, decisions, clock, posted, ends, erased)
 
 

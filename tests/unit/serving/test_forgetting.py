@@ -13,7 +13,7 @@ from penstock.data.erasure import erase_rows
 from penstock.data.journal import Journal
 from penstock.data.pseudonyms import names_of
 from penstock.errors import BundleError
-from penstock.registry.audit import ERASE, append, last_erasure
+from penstock.registry.audit import ERASE, Erasures, append
 from penstock.registry.promotion import approve, promote
 from penstock.registry.rollouts import start
 from penstock.serving.app import create_app
@@ -30,7 +30,7 @@ def runtime(whole: Whole) -> Runtime:
     journal, decisions = Journal(whole.state, whole.settings.data), Decisions(whole.registry, whole.state)
     runtime = Runtime(
         whole.registry, journal, bring_up, 60.0, whole.state, decisions, lambda: NOW,
-        erased=lambda: last_erasure(whole.state),
+        erased=Erasures(whole.state).last,
     )  # fmt: skip
     runtime.poll()
     runtime.accept([event(1, "u1") | {"at": NOW}, event(2, "u2") | {"at": NOW}])
@@ -83,3 +83,16 @@ def test_a_challenger_of_a_rollout_forgets_too(whole: Whole, runtime: Runtime) -
     assert rollouts._active is not None
     assert rollouts._active[1] is not before
     assert "e1" not in rollouts._active[1].scorer.seen  # type: ignore[attr-defined]
+
+
+def test_the_last_erasure_is_found_between_other_entries(whole: Whole) -> None:
+    erasures = Erasures(whole.state)
+    assert erasures.last() == 0
+    erase(whole, "u1")
+    first = erasures.last()
+    assert first > 0
+    with whole.state.write() as conn:
+        append(conn, "Ada", "reject", "version:1", {}, NOW)
+    assert [erasures.last(), erasures.last()] == [first, first]
+    erase(whole, "u2")
+    assert erasures.last() == Erasures(whole.state).last() == first + 2
